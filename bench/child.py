@@ -1,0 +1,151 @@
+"""A process of a benchmark: it holds one adapter and obeys the harness, one JSON line for each act.
+
+``python -m bench.child <module:Class> client`` answers acts such as ``{"act": "enqueue_one_by_one", "n": 100}`` with
+``{"value": …}`` or ``{"error": …}``. With ``worker`` or ``command`` it sets up, says that it is ready, waits for one
+line (so that several workers begin together), and works until it is ended. It imports little, because its memory is
+one of the numbers measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, TextIO
+
+from bench.adapter import Adapter
+from bench.catalogue import load
+from bench.recorder import DIRECTORY_VARIABLE, RunReader
+
+POLL_SECONDS = 0.002
+IDLE_SECONDS = (0.02, 0.05)
+
+
+class Client:
+    """The acts a harness may ask for, on one adapter."""
+
+    def __init__(self, adapter: Adapter, directory: Path) -> None:
+        self.adapter = adapter
+        self._runs = RunReader(directory)
+
+    async def enqueue_one_by_one(self, n: int) -> float:
+        """Return the seconds that ``n`` enqueues take, one after another."""
+        return await self.adapter.enqueue_one_by_one(n)
+
+    async def enqueue_concurrently(self, n: int, width: int) -> float:
+        """Return the seconds that ``n`` enqueues take, ``width`` at a time."""
+        return await self.adapter.enqueue_concurrently(n, width)
+
+    async def enqueue_bulk(self, n: int) -> float | None:
+        """Return the seconds that one bulk enqueue of ``n`` tasks takes; None where the library has no such call."""
+        began = time.perf_counter()
+        try:
+            await self.adapter.enqueue_bulk(range(n))
+        except NotImplementedError:
+            return None
+        return time.perf_counter() - began
+
+    async def fill(self, n: int) -> None:
+        """Store ``n`` tasks."""
+        await self.adapter.fill(n)
+
+    async def drain(self, n: int, timeout_seconds: float) -> int:
+        """Work in this process until ``n`` tasks are finished; return that moment in monotonic nanoseconds."""
+        await self.adapter.start_worker(1)
+        return await self.wait_finished(n, timeout_seconds)
+
+    async def start_worker(self) -> None:
+        """Begin to work in this process."""
+        await self.adapter.start_worker(1)
+
+    async def wait_finished(self, n: int, timeout_seconds: float) -> int:
+        """Wait until ``n`` tasks have run and are settled in the store; return that moment.
+
+        The cheap run log is watched first, so that the store is asked only at the very end.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while self._runs.count() < n:
+            self._check(deadline, f"only {self._runs.count()} of {n} tasks ran")
+            await asyncio.sleep(POLL_SECONDS)
+        while (finished := await self.adapter.finished()) < n:
+            self._check(deadline, f"only {finished} of {n} tasks were settled")
+            await asyncio.sleep(POLL_SECONDS)
+        return time.monotonic_ns()
+
+    async def latency(self, first: int, samples: int, budget_seconds: float) -> list[list[float]]:
+        """Send single tasks into an idle queue; return [seconds to start, seconds to seen result] of each.
+
+        Stops early when the budget is used up, for the sake of slow pollers.
+        """
+        sent: dict[int, int] = {}
+        seen: dict[int, int] = {}
+        deadline = time.monotonic() + budget_seconds
+        for number in range(first, first + samples):
+            await asyncio.sleep(random.uniform(*IDLE_SECONDS))
+            sent[number] = time.monotonic_ns()
+            await self.adapter.round_trip(number)
+            seen[number] = time.monotonic_ns()
+            if time.monotonic() > deadline:
+                break
+        started = self._runs.started_at()
+        return [[(started[n] - sent[n]) / 1e9, (seen[n] - sent[n]) / 1e9] for n in seen]
+
+    @staticmethod
+    def _check(deadline: float, what: str) -> None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(what)
+
+
+async def serve(client: Client, replies: TextIO) -> None:
+    """Answer acts until the harness closes the pipe."""
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        request = json.loads(line)
+        act: Callable[..., Awaitable[Any]] = getattr(client, request.pop("act"))
+        try:
+            reply = {"value": await act(**request)}
+        except Exception as error:  # the boundary of this process: the harness reports it
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(reply), file=replies, flush=True)
+
+
+async def main(target: str, role: str, processes: int, replies: TextIO) -> None:
+    """Set the adapter up, report ready, and play the role until the pipe closes."""
+    directory = Path(os.environ[DIRECTORY_VARIABLE])
+    adapter = load(target)
+    await adapter.setup(directory)
+    print(json.dumps({"value": "ready"}), file=replies, flush=True)
+    try:
+        if role == "client":
+            await serve(Client(adapter, directory), replies)
+        else:
+            await asyncio.to_thread(sys.stdin.readline)
+            await (adapter.start_worker(processes) if role == "worker" else adapter.run_worker_command())
+            await asyncio.to_thread(sys.stdin.readline)
+    finally:
+        await adapter.teardown()
+
+
+def private_stdout() -> TextIO:
+    """Keep stdout for replies and send whatever a library prints to stderr."""
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return replies
+
+
+def run(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop where it is installed, equally for all."""
+    try:
+        import uvloop  # noqa: PLC0415 - optional
+    except ImportError:
+        asyncio.run(coroutine)
+    else:
+        uvloop.run(coroutine)
+
+
+if __name__ == "__main__":
+    run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), private_stdout()))

@@ -1,0 +1,1 @@
+"""One adapter per peer and one per raw driver; see ``bench.adapter``."""

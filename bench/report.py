@@ -1,0 +1,136 @@
+"""The tables on the terminal and the JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sqlite3
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.catalogue import CATALOGUE, Entry
+from bench.compare import Verdict
+from bench.results import Results
+from bench.sizes import Sizes
+
+DISTRIBUTIONS = ("omniq-tasks", "huey", "potatoq", "taskiq", "apscheduler", "aiosqlite", "msgspec", "uvloop")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A metric and how to print it."""
+
+    title: str
+    metric: str
+    text: Callable[[float], str]
+
+
+def rate(value: float) -> str:
+    """Print tasks per second."""
+    return f"{value:,.0f}"
+
+
+def milliseconds(value: float) -> str:
+    """Print seconds as milliseconds."""
+    return f"{value * 1000:.1f}"
+
+
+COLUMNS = {
+    "tasks per second": (
+        Column("one by one", "enqueue_one_by_one_per_second", rate),
+        Column("100 at once", "enqueue_concurrently_per_second", rate),
+        Column("bulk", "enqueue_bulk_per_second", rate),
+        Column("drain, 1 worker", "drain_1_per_second", rate),
+        Column("drain, 2 workers", "drain_2_per_second", rate),
+    ),
+    "latency in ms, idle worker, footprint": (
+        *(
+            Column(f"{what} {quantile}", f"{what}_{quantile}_seconds", milliseconds)
+            for what in ("start", "result")
+            for quantile in ("p50", "p95", "p99")
+        ),
+        Column("idle CPU %", "idle_cpu_percent", "{:.2f}".format),
+        Column("peak MB", "peak_memory_bytes", lambda value: f"{value / 1e6:.0f}"),
+        Column("import ms", "import_seconds", lambda value: f"{value * 1000:.0f}"),
+    ),
+}
+
+
+def show(console: Console, results: Results, verdicts: Sequence[Verdict]) -> None:
+    """Print what was measured, then the floors, then whatever went wrong."""
+    for title, columns in COLUMNS.items():
+        for backend in ("sqlite", "memory"):
+            entries = [entry for entry in CATALOGUE if entry.backend == backend]
+            _show_measured(console, f"{backend}: {title}", results, entries, columns)
+    _show_growth(console, results)
+    if verdicts:
+        _show_verdicts(console, verdicts)
+    for text in results.skipped:
+        console.print(f"[yellow]skipped[/] {text}")
+    for text in results.problems:
+        console.print(f"[red]problem[/] {text}")
+
+
+def write_json(path: Path, results: Results, verdicts: Sequence[Verdict], sizes: Sizes) -> None:
+    """Write everything, with the versions that were measured."""
+    document = {
+        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "versions": _versions(),
+        "sizes": asdict(sizes),
+        "floors": [asdict(verdict) for verdict in verdicts],
+        **results.as_json(),
+    }
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _show_measured(
+    console: Console, title: str, results: Results, entries: Sequence[Entry], columns: Sequence[Column]
+) -> None:
+    table = Table("", *(column.title for column in columns), title=title, title_justify="left")
+    table.columns[0].no_wrap = True
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for entry in entries:
+        values = [results.median(entry.name, column.metric) for column in columns]
+        if any(value is not None for value in values):
+            cells = ("–" if value is None else column.text(value) for column, value in zip(columns, values, strict=True))
+            table.add_row(entry.name, *cells)
+    if table.rows:
+        console.print(table)
+
+
+def _show_growth(console: Console, results: Results) -> None:
+    rows = [key for key in results.samples if key[1].startswith("claim_at_")]
+    if not rows:
+        return
+    table = Table("", "tasks", "claims per second", title="growth: tasks waiting, delayed and finished, each")
+    for name, metric in rows:
+        size = int(metric.removeprefix("claim_at_").removesuffix("_per_second"))
+        table.add_row(name, f"{size:,}", rate(results.median(name, metric) or 0))
+    console.print(table)
+
+
+def _show_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
+    table = Table("floor", "measured", "limit", "", title="floors", title_justify="left")
+    for verdict in verdicts:
+        judged = "[green]ok[/]" if verdict.kept else "[bold red]missed[/]"
+        limit = f"{verdict.relation} {verdict.limit:g} {verdict.unit}"
+        table.add_row(verdict.title, f"{verdict.value:.2f} {verdict.unit}", limit, judged)
+    console.print(table)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": sys.version.split()[0], "sqlite": sqlite3.sqlite_version}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,1 @@
+"""OmniQ: the same task queue on every store."""

@@ -1,0 +1,1 @@
+"""Backends: the four components of one store, from one configuration."""

@@ -1,0 +1,78 @@
+"""Natural batching: single calls made at the same time become one batch.
+
+While a batch is in flight, later calls gather into the next one. There are no timers: an idle
+coalescer adds no latency, a busy one batches as much as arrived meanwhile ("group commit").
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from omniq.loops import PerLoop
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Coalescer(Generic[T, R]):
+    """Gathers concurrent `submit` calls into calls of `run`, which takes and returns many.
+
+    `run` must return one result per item, in order. When it raises, every call of that batch gets
+    the exception. A caller that is cancelled leaves its item in the batch: it may still be done.
+    """
+
+    def __init__(
+        self, run: Callable[[list[T]], Awaitable[Sequence[R]]], *, max_batch: int = 1000
+    ) -> None:
+        self._lanes: PerLoop[_Lane[T, R]] = PerLoop(lambda: _Lane(run, max_batch))
+
+    async def submit(self, item: T) -> R:
+        """Return what `run` returned for `item`."""
+        return await self._lanes.get().submit(item)
+
+
+class _Lane(Generic[T, R]):
+    """The waiting items of one event loop."""
+
+    def __init__(
+        self, run: Callable[[list[T]], Awaitable[Sequence[R]]], max_batch: int
+    ) -> None:
+        self._run = run
+        self._max_batch = max_batch
+        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def submit(self, item: T) -> R:
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._flusher is None:
+            self._flusher = asyncio.create_task(self._flush())
+        return await future
+
+    async def _flush(self) -> None:
+        """Run batches until nothing waits. Started as a task, so calls of this tick join it."""
+        try:
+            while self._waiting:
+                batch = self._waiting[: self._max_batch]
+                del self._waiting[: self._max_batch]
+                await self._run_batch(batch)
+        finally:
+            self._flusher = None
+
+    async def _run_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+        try:
+            results = await self._run([item for item, _ in batch])
+        except asyncio.CancelledError:
+            for _, future in batch:
+                future.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - handed to every caller of the batch
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)

@@ -1,0 +1,91 @@
+"""Ids and names: making them, and refusing hostile ones."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+import uuid
+from datetime import datetime
+from os import urandom
+
+from omniq.clock import to_micros
+from omniq.exceptions import ValidationError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII).fullmatch
+_FUNC = re.compile(r"[A-Za-z_][A-Za-z0-9_.:<>-]{0,255}", re.ASCII).fullmatch
+_KEY_LIMIT = 256
+_FIRES = uuid.UUID("6f6d6e69-7100-5000-8000-666972650000")
+
+
+def new_id() -> str:
+    """Return a fresh UUIDv7 (RFC 9562 §5.7): 48 bits of Unix milliseconds, then 74 random bits."""
+    random = int.from_bytes(urandom(10), "big")
+    millis = time.time_ns() // 1_000_000
+    high = millis << 16 | 0x7000 | random >> 68
+    low = 0x8000_0000_0000_0000 | random & 0x3FFF_FFFF_FFFF_FFFF
+    text = f"{high:016x}{low:016x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def new_token() -> str:
+    """Return a fresh random lease token (128 bits)."""
+    return secrets.token_hex(16)
+
+
+def fire_id(schedule_id: str, fire_at: datetime) -> str:
+    """Return the id of the task that this schedule makes for this fire time.
+
+    Derived (UUIDv5), so that any number of schedulers firing the same moment insert the same task.
+    """
+    return str(uuid.uuid5(_FIRES, f"{schedule_id}@{to_micros(fire_at)}"))
+
+
+def check_name(field: str, name: object) -> str:
+    """Return `name` if it is a safe id or queue name in every backend.
+
+    Safe is: 1 to 128 of ``A-Z a-z 0-9 _ . -``, starting with a letter or digit, without ``..``.
+
+    Raises:
+        ValidationError: it is anything else.
+    """
+    if isinstance(name, str) and _NAME(name) and ".." not in name:
+        return name
+    raise ValidationError(
+        field,
+        f"{_shown(name)} is not a valid name; use 1 to 128 of A-Z a-z 0-9 _ . - "
+        "starting with a letter or digit, without '..'",
+    )
+
+
+def check_func(field: str, name: object) -> str:
+    """Return `name` if it can name a task function.
+
+    Raises:
+        ValidationError: it is anything else.
+    """
+    if isinstance(name, str) and _FUNC(name) and ".." not in name:
+        return name
+    raise ValidationError(
+        field,
+        f"{_shown(name)} is not a valid task name; use 1 to 256 of A-Z a-z 0-9 _ . : - "
+        "starting with a letter or underscore, without '..'",
+    )
+
+
+def check_key(field: str, key: object) -> str:
+    """Return `key` if it is a usable unique key: 1 to 256 printable characters.
+
+    Raises:
+        ValidationError: it is anything else.
+    """
+    if isinstance(key, str) and 0 < len(key) <= _KEY_LIMIT and key.isprintable():
+        return key
+    raise ValidationError(
+        field, f"{_shown(key)} is not a valid key; use 1 to {_KEY_LIMIT} printable characters"
+    )
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

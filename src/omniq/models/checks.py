@@ -1,0 +1,173 @@
+"""Refusing bad tasks, results, events and schedules before anything is stored."""
+
+from __future__ import annotations
+
+from copy import copy
+from datetime import datetime
+from typing import Any, cast
+
+from omniq.clock import LONGEST_DELAY, check_moment, check_seconds, utcnow
+from omniq.exceptions import ValidationError
+from omniq.ids import check_func, check_key, check_name
+from omniq.models.event import TaskEvent
+from omniq.models.result import TaskResult
+from omniq.models.task import RetryPolicy, Task, TaskStatus
+
+PRIORITY_LIMIT = 1_000_000
+MAX_PARENTS = 1_000
+MAX_RETRIES = 10_000
+
+
+def checked_task(task: Task) -> Task:
+    """Return a copy of `task` fit to be stored, its moments in UTC.
+
+    Raises:
+        ValidationError: a field is out of its range; the error names it.
+    """
+    if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
+        raise ValidationError("task", f"expected a Task, got {type(task).__name__}")
+    after = copy(task)
+    check_name("id", after.id)
+    check_name("queue_name", after.queue_name)
+    check_func("func", after.func)
+    check_priority(after.priority)
+    after.created_at = check_moment("created_at", after.created_at)
+    for name in ("run_at", "expires_at", "due_at", "started_at", "finished_at"):
+        moment = getattr(after, name)
+        if moment is not None:
+            setattr(after, name, check_moment(name, moment))
+    if after.run_at is not None and after.run_at - utcnow() > LONGEST_DELAY:
+        raise ValidationError("run_at", f"{after.run_at:%Y-%m-%d} is over ten years ahead")
+    _check_arguments(after)
+    _check_options(after)
+    return after
+
+
+def _check_arguments(task: Task) -> None:
+    if type(task.args) is not tuple:
+        if not isinstance(task.args, list):
+            raise ValidationError("args", f"expected a tuple, got {type(task.args).__name__}")
+        task.args = tuple(cast("list[Any]", task.args))
+    check_mapping("kwargs", task.kwargs)
+    check_mapping("metadata", task.metadata)
+
+
+def _check_options(task: Task) -> None:
+    if task.timeout_seconds is not None:
+        check_seconds("timeout_seconds", task.timeout_seconds, least=0.001)
+    if task.result_ttl_seconds is not None:
+        check_seconds("result_ttl_seconds", task.result_ttl_seconds)
+    if task.unique_key is not None:
+        check_key("unique_key", task.unique_key)
+    if task.retry is not None:
+        check_retry(task.retry)
+    if task.schedule_id is not None:
+        check_name("schedule_id", task.schedule_id)
+    if task.depends_on:
+        check_parents(task)
+    if type(task.status) is not TaskStatus:
+        task.status = TaskStatus(task.status)
+
+
+def check_priority(priority: object) -> int:
+    """Return a usable priority. Raises ValidationError for anything but a modest integer."""
+    if type(priority) is int and -PRIORITY_LIMIT <= priority <= PRIORITY_LIMIT:
+        return priority
+    raise ValidationError(
+        "priority", f"{priority!r} is no integer between -{PRIORITY_LIMIT:,} and {PRIORITY_LIMIT:,}"
+    )
+
+
+def check_mapping(field: str, value: object) -> None:
+    """Refuse anything but a dict with text keys. Raises ValidationError."""
+    if type(value) is dict:
+        keys = cast("dict[Any, Any]", value)
+        if all(type(key) is str for key in keys):
+            return
+    raise ValidationError(field, f"expected a dict with text keys, got {value!r:.80}")
+
+
+def check_retry(policy: object) -> RetryPolicy:
+    """Return a usable retry policy. Raises ValidationError naming the field that is not."""
+    if not isinstance(policy, RetryPolicy):
+        raise ValidationError("retry", f"expected a RetryPolicy, got {type(policy).__name__}")
+    if type(policy.max_retries) is not int or not 0 <= policy.max_retries <= MAX_RETRIES:
+        raise ValidationError(
+            "retry.max_retries", f"{policy.max_retries!r} is no integer between 0 and {MAX_RETRIES:,}"
+        )
+    check_seconds("retry.delay_seconds", policy.delay_seconds)
+    check_seconds("retry.max_delay_seconds", policy.max_delay_seconds)
+    if policy.backoff not in ("fixed", "linear", "exponential"):
+        raise ValidationError(
+            "retry.backoff", f"{policy.backoff!r} is not one of fixed, linear, exponential"
+        )
+    if not 1.0 <= policy.factor <= 1000.0:
+        raise ValidationError("retry.factor", f"{policy.factor!r} is not between 1 and 1000")
+    return policy
+
+
+def check_parents(task: Task) -> None:
+    """Refuse bad parent ids, too many of them, and a task that waits for itself."""
+    if isinstance(task.depends_on, str):
+        raise ValidationError("depends_on", "expected a sequence of ids, got one str")
+    task.depends_on = tuple(dict.fromkeys(task.depends_on))
+    if len(task.depends_on) > MAX_PARENTS:
+        raise ValidationError("depends_on", f"over {MAX_PARENTS:,} parents")
+    for parent_id in task.depends_on:
+        check_name("depends_on", parent_id)
+    if task.id in task.depends_on:
+        raise ValidationError("depends_on", f"task {task.id} cannot wait for itself")
+    if task.on_parent_failure not in ("cancel", "release"):
+        raise ValidationError(
+            "on_parent_failure", f"{task.on_parent_failure!r} is not 'cancel' or 'release'"
+        )
+
+
+def checked_result(result: TaskResult) -> TaskResult:
+    """Return a copy of a result fit to be stored. Raises ValidationError naming the field."""
+    if not isinstance(result, TaskResult):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
+        raise ValidationError("result", f"expected a TaskResult, got {type(result).__name__}")
+    after = copy(result)
+    check_name("task_id", after.task_id)
+    after.stored_at = check_moment("stored_at", after.stored_at)
+    if after.expires_at is not None:
+        after.expires_at = check_moment("expires_at", after.expires_at)
+    return after
+
+
+def checked_event(event: TaskEvent) -> TaskEvent:
+    """Return a copy of an event fit to be stored. Raises ValidationError naming the field."""
+    if not isinstance(event, TaskEvent):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
+        raise ValidationError("event", f"expected a TaskEvent, got {type(event).__name__}")
+    check_name("task_id", event.task_id)
+    if not event.event_type or len(event.event_type) > 128 or not event.event_type.isprintable():
+        raise ValidationError("event_type", "use 1 to 128 printable characters")
+    after = copy(event)
+    after.timestamp = check_moment("timestamp", event.timestamp)
+    if event.details:
+        check_mapping("details", event.details)
+    return after
+
+
+def check_queues(queues: object) -> list[str]:
+    """Return a list of queue names from one name or a sequence of them, without repeats.
+
+    Raises:
+        ValidationError: a name is bad, or there is none.
+    """
+    names: list[Any] = [queues] if isinstance(queues, str) else list(cast("Any", queues))
+    if not names:
+        raise ValidationError("queues", "name at least one queue")
+    return list(dict.fromkeys(check_name("queue_name", name) for name in names))
+
+
+def check_limit(field: str, limit: object, most: int = 10_000) -> int:
+    """Return a usable positive count. Raises ValidationError."""
+    if type(limit) is int and 1 <= limit <= most:
+        return limit
+    raise ValidationError(field, f"{limit!r} is no integer between 1 and {most:,}")
+
+
+def moment_or_none(field: str, moment: datetime | None) -> datetime | None:
+    """Check a moment that may be left out."""
+    return None if moment is None else check_moment(field, moment)

@@ -1,0 +1,37 @@
+"""The abstract bases of all stored components, in one place."""
+
+from omniq.storage.component import Capabilities, Component
+from omniq.storage.events import EVERY_EVENT, BaseEventStorage, EventFilter
+from omniq.storage.queue import BaseQueue
+from omniq.storage.results import BaseResultStorage
+from omniq.storage.schedules import BaseScheduleStorage
+from omniq.storage.taskstore import (
+    EVERY_TASK,
+    Change,
+    Counts,
+    Inserted,
+    Lease,
+    TaskFilter,
+    TaskStore,
+)
+
+BaseTaskQueue = BaseQueue
+
+__all__ = [
+    "EVERY_EVENT",
+    "EVERY_TASK",
+    "BaseEventStorage",
+    "BaseQueue",
+    "BaseResultStorage",
+    "BaseScheduleStorage",
+    "BaseTaskQueue",
+    "Capabilities",
+    "Change",
+    "Component",
+    "Counts",
+    "EventFilter",
+    "Inserted",
+    "Lease",
+    "TaskFilter",
+    "TaskStore",
+]

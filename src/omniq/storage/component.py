@@ -1,0 +1,110 @@
+"""What every stored component shares: opening and closing, in both faces."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import weakref
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from omniq.blocking import blocking
+from omniq.exceptions import OmniQError
+
+logger = logging.getLogger(__name__)
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backend promises beyond the contract; whatever it lacks it refuses, never ignores.
+
+    Attributes:
+        durable: what was acknowledged survives the end of the process.
+        shared: several processes may use the same store at once.
+        priorities: number of distinct priority levels; None for any integer.
+        detects_death: a killed worker is noticed before its leases end.
+        wakes: waiting is ended by a signal of the store rather than by polling.
+    """
+
+    durable: bool = True
+    shared: bool = True
+    priorities: int | None = None
+    detects_death: bool = False
+    wakes: bool = False
+
+
+class Component:
+    """A queue or storage that is opened and closed; every method also opens it on first use."""
+
+    capabilities: Capabilities = Capabilities()
+    _is_open: bool = False
+
+    async def connect(self) -> None:
+        """Open the store. Idempotent.
+
+        Raises:
+            StorageError: the store cannot be opened; nothing is left half open.
+        """
+        if not self._is_open:
+            await self._open()
+            self._is_open = True
+            _open_components.add(self)
+
+    async def disconnect(self) -> None:
+        """Finish pending writes and close. Idempotent; a later call opens it again."""
+        if self._is_open:
+            self._is_open = False
+            _open_components.discard(self)
+            await self._close()
+
+    async def close(self) -> None:
+        """Close: another name of `disconnect`."""
+        await self.disconnect()
+
+    async def _open(self) -> None:
+        """Make ready for use. Must bear being called again while open or by two at once."""
+
+    async def _close(self) -> None:
+        """Give back what `_open` took."""
+
+    connect_sync = blocking(connect)
+    disconnect_sync = blocking(disconnect)
+    close_sync = blocking(close)
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.disconnect()
+
+    def __enter__(self) -> Self:
+        self.connect_sync()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.disconnect_sync()
+
+
+_open_components: weakref.WeakSet[Component] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close what the program left open, so that nothing written is lost at exit."""
+    for component in list(_open_components):
+        try:
+            component.disconnect_sync()
+        except (OmniQError, RuntimeError) as error:
+            logger.warning("closing %s at exit: %s", type(component).__name__, error)

@@ -1,0 +1,168 @@
+"""`BaseScheduleStorage`: rules that make tasks by the clock."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from copy import copy
+from datetime import datetime
+
+from omniq import cron
+from omniq.blocking import blocking
+from omniq.clock import utcnow
+from omniq.exceptions import NotFoundError, StaleTaskError
+from omniq.ids import check_name
+from omniq.models.checks import moment_or_none
+from omniq.models.schedule import Schedule, ScheduleStatus
+from omniq.storage.component import Component
+
+_CAS_ATTEMPTS = 100
+
+
+class BaseScheduleStorage(Component, ABC):
+    """Schedules by id. A backend provides the underscored primitives."""
+
+    async def save_schedule(self, schedule: Schedule, *, now: datetime | None = None) -> Schedule:
+        """Store a schedule, replacing one of the same id; return it with its next fire time.
+
+        Raises:
+            ValidationError: a field is bad (cron expression, time zone, interval …).
+        """
+        moment = moment_or_none("now", now) or utcnow()
+        after = cron.checked_schedule(schedule)
+        if after.next_run_at is None and after.status is ScheduleStatus.ACTIVE:
+            after = cron.started(after, moment)
+        await self.connect()
+        await self._save(after)
+        return after
+
+    async def get_schedule(self, schedule_id: str) -> Schedule | None:
+        """Return the schedule of this id, or None."""
+        check_name("schedule_id", schedule_id)
+        await self.connect()
+        return await self._get(schedule_id)
+
+    async def list_schedules(self, status: ScheduleStatus | str | None = None) -> list[Schedule]:
+        """Return all schedules (of this status), by id."""
+        wanted = ScheduleStatus(status) if status else None
+        await self.connect()
+        return [item for item in await self._list() if wanted is None or item.status is wanted]
+
+    async def delete_schedule(self, schedule_id: str) -> bool:
+        """Delete a schedule; return whether there was one. Tasks it made stay."""
+        check_name("schedule_id", schedule_id)
+        await self.connect()
+        return await self._delete(schedule_id)
+
+    async def get_ready_schedules(self, *, now: datetime | None = None) -> list[Schedule]:
+        """Return the ACTIVE schedules whose next fire time has come, earliest first."""
+        moment = moment_or_none("now", now) or utcnow()
+        await self.connect()
+        return await self._ready(moment)
+
+    async def replace(self, before: Schedule, after: Schedule) -> bool:
+        """Store `after` if nobody changed the state of `before` in between (compare-and-swap).
+
+        Compared are status, next_run_at and run_count.
+        """
+        await self.connect()
+        return await self._replace(before, after)
+
+    async def advance(self, schedule_id: str, was: datetime, next_run: datetime | None) -> bool:
+        """Move on from fire time `was` to `next_run` (None: COMPLETED); count one fire.
+
+        False when somebody else moved it already, or it is not ACTIVE: nothing is changed.
+        """
+        before = await self.get_schedule(schedule_id)
+        if before is None or before.status is not ScheduleStatus.ACTIVE:
+            return False
+        if before.next_run_at != was:
+            return False
+        return await self.replace(before, cron.advanced(before, next_run))
+
+    async def pause_schedule(self, schedule_id: str) -> Schedule:
+        """Let an ACTIVE schedule fire no more until resumed. Raises NotFoundError."""
+        return await self._turn(schedule_id, ScheduleStatus.ACTIVE, ScheduleStatus.PAUSED, None)
+
+    async def resume_schedule(self, schedule_id: str, *, now: datetime | None = None) -> Schedule:
+        """Let a PAUSED schedule fire again, from its next fire time after now on.
+
+        Fire times that passed meanwhile are not made up for. Raises NotFoundError.
+        """
+        moment = moment_or_none("now", now) or utcnow()
+        return await self._turn(schedule_id, ScheduleStatus.PAUSED, ScheduleStatus.ACTIVE, moment)
+
+    async def next_due(self) -> datetime | None:
+        """Return the earliest next fire time of the ACTIVE schedules, if any."""
+        await self.connect()
+        return await self._next_due()
+
+    async def cleanup_expired_schedules(self, *, now: datetime | None = None) -> int:
+        """Delete COMPLETED schedules and those whose `end_at` passed; return how many."""
+        moment = moment_or_none("now", now) or utcnow()
+        deleted = 0
+        for item in await self.list_schedules():
+            over = item.end_at is not None and item.end_at <= moment
+            if item.status is ScheduleStatus.COMPLETED or over:
+                deleted += await self.delete_schedule(item.id)
+        return deleted
+
+    save_schedule_sync = blocking(save_schedule)
+    get_schedule_sync = blocking(get_schedule)
+    list_schedules_sync = blocking(list_schedules)
+    delete_schedule_sync = blocking(delete_schedule)
+    get_ready_schedules_sync = blocking(get_ready_schedules)
+    replace_sync = blocking(replace)
+    advance_sync = blocking(advance)
+    pause_schedule_sync = blocking(pause_schedule)
+    resume_schedule_sync = blocking(resume_schedule)
+    next_due_sync = blocking(next_due)
+    cleanup_expired_schedules_sync = blocking(cleanup_expired_schedules)
+
+    async def _turn(
+        self,
+        schedule_id: str,
+        was: ScheduleStatus,
+        to: ScheduleStatus,
+        restart_at: datetime | None,
+    ) -> Schedule:
+        for _ in range(_CAS_ATTEMPTS):
+            before = await self.get_schedule(schedule_id)
+            if before is None:
+                raise NotFoundError(f"there is no schedule {schedule_id}")
+            if before.status is not was:
+                return before
+            after = copy(before)
+            after.status = to
+            if restart_at is not None:
+                after = cron.started(after, restart_at)
+            if await self.replace(before, after):
+                return after
+        raise StaleTaskError(f"schedule {schedule_id} kept changing; try again")
+
+    async def _ready(self, now: datetime) -> list[Schedule]:
+        ready = [
+            (item.next_run_at, item)
+            for item in await self._list()
+            if item.status is ScheduleStatus.ACTIVE and item.next_run_at and item.next_run_at <= now
+        ]
+        return [item for _, item in sorted(ready, key=lambda pair: pair[0])]
+
+    async def _next_due(self) -> datetime | None:
+        active = (item for item in await self._list() if item.status is ScheduleStatus.ACTIVE)
+        return min((item.next_run_at for item in active if item.next_run_at), default=None)
+
+    @abstractmethod
+    async def _save(self, schedule: Schedule) -> None: ...
+
+    @abstractmethod
+    async def _get(self, schedule_id: str) -> Schedule | None: ...
+
+    @abstractmethod
+    async def _list(self) -> list[Schedule]:
+        """All schedules, by id."""
+
+    @abstractmethod
+    async def _delete(self, schedule_id: str) -> bool: ...
+
+    @abstractmethod
+    async def _replace(self, before: Schedule, after: Schedule) -> bool: ...

@@ -1,0 +1,326 @@
+"""The storage contract for tasks: the atomic primitives every queue backend provides.
+
+The public methods here check their input, open the store on first use and hand over to the
+underscored method of the same name, which is all a backend writes. What those must keep:
+
+* Each primitive is atomic by itself; nothing else has to be.
+* `now` is the caller's moment, or the store's own clock when None.
+* `_claim`, `_swap` and `_extend` cost O(log n + batch), however many tasks wait or are finished.
+* A decision about a task's next state is never made here but by `omniq.lifecycle`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+
+from omniq.blocking import blocking
+from omniq.clock import check_seconds, utcnow
+from omniq.ids import check_name
+from omniq.models.checks import check_limit, check_queues, checked_task, moment_or_none
+from omniq.models.task import Task, TaskStatus
+from omniq.storage.component import Component
+
+LONGEST_POLL_SECONDS = 0.25
+"""How long `wait` sleeps at most between two looks, where the store has no signal of its own."""
+LONGEST_LEASE_SECONDS = 86_400.0
+
+
+class Inserted(NamedTuple):
+    """What an insert did with one task: the id that now stands for it, and whether it was stored."""
+
+    task_id: str
+    stored: bool
+
+
+class Change(NamedTuple):
+    """A compare-and-swap of one task.
+
+    Applied if and only if the stored ``(claim_count, lease_token, status)`` equals that of
+    `before`; then all of `STATE_FIELDS` are taken from `after`.
+    """
+
+    before: Task
+    after: Task
+
+
+class Lease(NamedTuple):
+    """The proof that a run holds its task."""
+
+    task_id: str
+    claim_count: int
+    lease_token: str
+
+
+class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tasks `find` returns: those that match every field given (empty means any).
+
+    Attributes:
+        statuses, queues, funcs: any of these.
+        schedule_id, worker_id: exactly this.
+    """
+
+    statuses: frozenset[TaskStatus] = frozenset()
+    queues: frozenset[str] = frozenset()
+    funcs: frozenset[str] = frozenset()
+    schedule_id: str | None = None
+    worker_id: str | None = None
+
+    def matches(self, task: Task) -> bool:
+        """Whether `task` is one of them; for stores that cannot ask their engine."""
+        return (
+            (not self.statuses or task.status in self.statuses)
+            and (not self.queues or task.queue_name in self.queues)
+            and (not self.funcs or task.func in self.funcs)
+            and (self.schedule_id is None or task.schedule_id == self.schedule_id)
+            and (self.worker_id is None or task.worker_id == self.worker_id)
+        )
+
+
+EVERY_TASK = TaskFilter()
+Counts = dict[str, dict[TaskStatus, int]]
+"""Number of tasks per queue and status; queues and statuses without tasks are left out."""
+
+
+class TaskStore(Component):
+    """The primitives. Each takes and returns many."""
+
+    async def insert(
+        self, tasks: Sequence[Task], *, now: datetime | None = None
+    ) -> list[Inserted]:
+        """Store each task unless its id is known or a live task of its queue holds its unique key.
+
+        The state a new task starts in is `lifecycle.admit` of its parents' states, read in the same
+        atomic step; parents may come earlier in the same call.
+
+        Returns:
+            In order, the id that now stands for each task and whether it was stored.
+
+        Raises:
+            ValidationError: a field is bad; nothing of the call is stored.
+        """
+        checked = [checked_task(task) for task in tasks]
+        await self.connect()
+        return await self._insert(checked, moment_or_none("now", now)) if checked else []
+
+    async def claim(
+        self,
+        queues: Sequence[str],
+        *,
+        worker_id: str,
+        lease_token: str,
+        limit: int = 1,
+        lease_seconds: float = 30.0,
+        now: datetime | None = None,
+    ) -> list[Task]:
+        """Lease up to `limit` claimable tasks to this worker and return them as RUNNING.
+
+        Claimable are PENDING tasks, SCHEDULED ones whose `due_at` has come, and RUNNING ones whose
+        lease has ended. Taken in strict order of `queues`, then priority (high first), then
+        `created_at`, then `id`; paused queues are skipped. Due SCHEDULED tasks of the claimed
+        queues become PENDING even where they are not taken.
+        """
+        names = check_queues(queues)
+        check_name("worker_id", worker_id)
+        check_name("lease_token", lease_token)
+        check_limit("limit", limit)
+        check_seconds("lease_seconds", lease_seconds, least=0.001)
+        await self.connect()
+        return await self._claim(
+            names, worker_id, lease_token, limit, lease_seconds, moment_or_none("now", now)
+        )
+
+    async def swap(self, changes: Sequence[Change], *, now: datetime | None = None) -> list[bool]:
+        """Apply each change if nobody changed its task in between; False means lost.
+
+        Over a stored RUNNING task, `lifecycle.merge_running` holds. A change to a final status
+        frees the unique key and moves the task's dependants (`lifecycle.parent_finished`, through
+        all generations) in the same atomic step. A change from final to live takes the unique key
+        again, and is lost when another live task holds it by now. `now` is the moment the
+        dependants see.
+        """
+        if not changes:
+            return []
+        await self.connect()
+        return await self._swap(list(changes), moment_or_none("now", now))
+
+    async def extend(
+        self, leases: Sequence[Lease], *, lease_seconds: float = 30.0, now: datetime | None = None
+    ) -> list[Task]:
+        """Let each lease still held end `lease_seconds` from now; return those tasks, fresh.
+
+        A task missing from the answer is lost. A lease that ended but was claimed by nobody is
+        still held.
+        """
+        check_seconds("lease_seconds", lease_seconds, least=0.0)
+        if not leases:
+            return []
+        await self.connect()
+        return await self._extend(list(leases), lease_seconds, moment_or_none("now", now))
+
+    async def get(self, task_ids: Sequence[str]) -> list[Task | None]:
+        """Return the tasks of these ids, in order; None where there is none."""
+        ids = [check_name("task_id", task_id) for task_id in task_ids]
+        await self.connect()
+        return await self._get(ids) if ids else []
+
+    async def find(
+        self, where: TaskFilter = EVERY_TASK, *, after: str | None = None, limit: int = 100
+    ) -> list[Task]:
+        """Return a page of the tasks that match, by id: those whose id is greater than `after`."""
+        check_limit("limit", limit)
+        if after is not None:
+            check_name("after", after)
+        await self.connect()
+        return await self._find(where, after, limit)
+
+    async def counts(self) -> Counts:
+        """Return how many tasks there are per queue and status."""
+        await self.connect()
+        return await self._counts()
+
+    async def purge(self, finished_before: datetime, *, limit: int = 1000) -> int:
+        """Delete up to `limit` final tasks that finished before this moment; return how many.
+
+        A full batch means there may be more: call again. Bounded, so that it never blocks a claim
+        for long.
+        """
+        check_limit("limit", limit)
+        moment = moment_or_none("finished_before", finished_before) or utcnow()
+        await self.connect()
+        return await self._purge(moment, limit)
+
+    async def set_paused(self, queue_name: str, paused: bool) -> None:  # noqa: FBT001 - reads as said
+        """Let no task of this queue be claimed (or again). Kept in the store."""
+        check_name("queue_name", queue_name)
+        await self.connect()
+        await self._set_paused(queue_name, paused)
+
+    async def paused(self) -> set[str]:
+        """Return the names of the paused queues."""
+        await self.connect()
+        return await self._paused()
+
+    async def wait(self, queues: Sequence[str], timeout: float) -> None:  # noqa: ASYNC109 - bounded by the store
+        """Return when work may be there, after `timeout` seconds at the latest.
+
+        May return early for no reason. Carries no task: losing a wake-up costs latency only.
+        """
+        names = check_queues(queues)
+        await self.connect()
+        await self._wait(names, max(0.0, timeout))
+
+    async def wait_final(self, task_ids: Sequence[str], timeout: float) -> None:  # noqa: ASYNC109 - see wait
+        """Return when one of these tasks may have become final, after `timeout` at the latest."""
+        await self.connect()
+        await self._wait_final(list(task_ids), max(0.0, timeout))
+
+    async def announce(self, worker_id: str) -> None:
+        """Say that this worker lives in this process, for backends that notice its death.
+
+        A no-op where `capabilities.detects_death` is False.
+        """
+        check_name("worker_id", worker_id)
+        await self.connect()
+        await self._announce(worker_id)
+
+    async def withdraw(self, worker_id: str) -> None:
+        """Take `announce` back: the worker stopped in order."""
+        check_name("worker_id", worker_id)
+        await self._withdraw(worker_id)
+
+    async def end_dead_leases(self) -> list[str]:
+        """End the leases of announced workers whose process is gone; return those worker ids.
+
+        Their tasks are claimable at once. A no-op where death is not detected.
+        """
+        await self.connect()
+        return await self._end_dead_leases()
+
+    insert_sync = blocking(insert)
+    claim_sync = blocking(claim)
+    swap_sync = blocking(swap)
+    extend_sync = blocking(extend)
+    get_sync = blocking(get)
+    find_sync = blocking(find)
+    counts_sync = blocking(counts)
+    purge_sync = blocking(purge)
+    set_paused_sync = blocking(set_paused)
+    paused_sync = blocking(paused)
+    wait_sync = blocking(wait)
+    wait_final_sync = blocking(wait_final)
+    announce_sync = blocking(announce)
+    withdraw_sync = blocking(withdraw)
+    end_dead_leases_sync = blocking(end_dead_leases)
+
+    # What a backend writes. Input is checked, the store is open.
+
+    @abstractmethod
+    async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]: ...
+
+    @abstractmethod
+    async def _claim(
+        self,
+        queues: list[str],
+        worker_id: str,
+        lease_token: str,
+        limit: int,
+        lease_seconds: float,
+        now: datetime | None,
+    ) -> list[Task]: ...
+
+    @abstractmethod
+    async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]: ...
+
+    @abstractmethod
+    async def _extend(
+        self, leases: list[Lease], lease_seconds: float, now: datetime | None
+    ) -> list[Task]: ...
+
+    @abstractmethod
+    async def _get(self, task_ids: list[str]) -> list[Task | None]: ...
+
+    @abstractmethod
+    async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]: ...
+
+    @abstractmethod
+    async def _counts(self) -> Counts: ...
+
+    @abstractmethod
+    async def _purge(self, finished_before: datetime, limit: int) -> int: ...
+
+    @abstractmethod
+    async def _set_paused(self, queue_name: str, paused: bool) -> None: ...  # noqa: FBT001 - see set_paused
+
+    @abstractmethod
+    async def _paused(self) -> set[str]: ...
+
+    @abstractmethod
+    async def _next_due(self, queues: list[str]) -> datetime | None:
+        """The earliest `due_at` of a SCHEDULED or RUNNING task of these queues, if any."""
+
+    async def _wait(self, queues: list[str], timeout: float) -> None:  # noqa: ASYNC109 - see wait
+        await asyncio.sleep(min(await self._until_due(queues, timeout), LONGEST_POLL_SECONDS))
+
+    async def _wait_final(self, task_ids: list[str], timeout: float) -> None:  # noqa: ARG002, ASYNC109 - a poll
+        await asyncio.sleep(min(timeout, LONGEST_POLL_SECONDS / 10))
+
+    async def _until_due(self, queues: list[str], timeout: float) -> float:  # noqa: ASYNC109 - see wait
+        """Seconds until a task comes due by itself, `timeout` at most."""
+        due_at = await self._next_due(queues) if timeout > 0 else None
+        if due_at is None:
+            return timeout
+        return min(timeout, max(0.0, math.nextafter((due_at - utcnow()).total_seconds(), math.inf)))
+
+    async def _announce(self, worker_id: str) -> None: ...
+
+    async def _withdraw(self, worker_id: str) -> None: ...
+
+    async def _end_dead_leases(self) -> list[str]:
+        return []
