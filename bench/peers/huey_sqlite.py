@@ -21,7 +21,7 @@ from huey.consumer import Consumer, ConsumerStopped
 from bench.adapter import Adapter
 from bench.recorder import record
 
-THREADS = 2
+THREADS = 4
 TIMEOUT_SECONDS = 30.0
 
 
