@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import secrets
+import sys
 import time
 import uuid
+from collections.abc import Callable
 from datetime import datetime
 from os import urandom
+from pathlib import PurePath
 
 from omniq.clock import to_micros
 from omniq.exceptions import ValidationError
@@ -39,6 +42,31 @@ def fire_id(schedule_id: str, fire_at: datetime) -> str:
     Derived (UUIDv5), so that any number of schedulers firing the same moment insert the same task.
     """
     return str(uuid.uuid5(_FIRES, f"{schedule_id}@{to_micros(fire_at)}"))
+
+
+def stable_name(thing: Callable[..., object]) -> str:
+    """Return ``module.qualname`` of a function or class, the same in every process.
+
+    What a program defines as ``__main__`` is named as the worker that imports it will name it.
+    """
+    return f"{stable_module(thing)}.{thing.__qualname__}"
+
+
+def stable_module(thing: object) -> str:
+    """Return the module of a function or class; for ``__main__`` the name it is imported under.
+
+    That is the name of ``python -m <name>``, or the stem of ``python <stem>.py``. Typed at a
+    prompt, there is none: it stays ``__main__``.
+    """
+    module: str = thing.__module__
+    if module not in {"__main__", "__mp_main__"}:
+        return module
+    main = sys.modules.get(module)
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return str(spec.name)
+    path = getattr(main, "__file__", None)
+    return PurePath(path).stem if path else module
 
 
 def check_name(field: str, name: object) -> str:

@@ -24,6 +24,7 @@ from uuid import UUID
 import msgspec
 
 from omniq.exceptions import ConfigError, PayloadTooLargeError, SerializationError
+from omniq.ids import stable_module
 
 SerializationFormat = Literal["json", "msgpack", "pickle"]
 
@@ -60,7 +61,7 @@ def serializable(cls: C) -> C:
     kinds = dataclasses.is_dataclass(cls) or issubclass(cls, msgspec.Struct | Enum)
     if not kinds:
         raise ConfigError(f"{cls!r} is no dataclass, msgspec Struct or Enum")
-    tag = f"{cls.__module__}:{cls.__qualname__}"
+    tag = f"{stable_module(cls)}:{cls.__qualname__}"
     known = _CLASSES.get(tag)
     if known is not None and known is not cls and "<locals>" not in tag:
         raise ConfigError(f"another class is registered as {tag}")

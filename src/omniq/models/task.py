@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from omniq.clock import utcnow
-from omniq.ids import new_id
+from omniq.ids import new_id, stable_name
 
 if TYPE_CHECKING:
     ExceptionName = str | type[BaseException]
@@ -52,7 +52,7 @@ LIVE_STATUSES = frozenset(TaskStatus) - FINAL_STATUSES
 
 def exception_name(kind: type[BaseException]) -> str:
     """Return the name an exception class is stored and matched under: ``module.QualName``."""
-    return f"{kind.__module__}.{kind.__qualname__}"
+    return stable_name(kind)
 
 
 class RetryPolicy(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -1,0 +1,1 @@
+"""The parts the façade `omniq.core.OmniQ` is made of."""

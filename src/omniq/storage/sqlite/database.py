@@ -1,0 +1,368 @@
+"""One SQLite file: a writer thread with group commit, a reader thread, wake-ups after commit.
+
+A job is a function of the connection. The writer thread takes all jobs that wait and runs them in
+one transaction, so N calls cost one fsync; each caller gets its own result or error. The reader
+has its own connection and never waits for an fsync. Nothing crosses a fork: a child opens anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import queue
+import sqlite3
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar, cast
+
+from omniq.exceptions import ConfigError, OmniQError, StorageUnavailableError
+from omniq.storage.sqlite.errors import translated
+from omniq.storage.sqlite.filesystem import companion_folder, refuse_network_disk
+from omniq.storage.sqlite.schema import ensure_schema, tables
+from omniq.storage.sqlite.wake import WakeHub
+from omniq.storage.sqlite.writelock import WriteLock
+
+R = TypeVar("R")
+Durability = Literal["full", "fast"]
+logger = logging.getLogger(__name__)
+
+BUSY_SECONDS = 5.0
+ANSWER_SECONDS = 60.0
+JOBS_PER_COMMIT = 128
+CHECKPOINT_BYTES = 32 << 20
+CHECKPOINT_RETRY_BYTES = 8 << 20
+CACHE_KIB = 8 << 10
+
+
+class Transaction:
+    """What a write job works with: the connection, and whom to wake once it is committed."""
+
+    __slots__ = ("connection", "final_ids", "ready_queues")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.ready_queues: set[str] = set()
+        self.final_ids: list[str] = []
+
+
+class _Job(NamedTuple):
+    run: Callable[[Any], Any]
+    worth: Callable[[sqlite3.Connection], bool] | None
+    idle: Any
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+
+
+class Database:
+    """A shared handle on one file. `open` and `close` are counted: the last close closes.
+
+    Args:
+        path: the file; made if missing, its folder must exist.
+        durability: ``full`` syncs each commit to disk (nothing acknowledged is ever lost);
+            ``fast`` leaves that to checkpoints: a power cut may lose the last moments, a crash of
+            the program loses nothing. The file stays intact either way.
+        namespace: prefix of the tables.
+    """
+
+    def __init__(
+        self, path: str | Path, *, durability: Durability = "full", namespace: str = "omniq"
+    ) -> None:
+        if durability not in ("full", "fast"):
+            raise ConfigError(f"durability {durability!r} is not 'full' or 'fast'")
+        if not str(path) or str(path) == ":memory:":
+            raise ConfigError("sqlite needs a file; for a queue in memory use memory://")
+        self.path = Path(path).expanduser().absolute()
+        self.tables = tables(namespace)
+        self.durability = durability
+        self._guard = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Start as if never opened: at first, and in a forked child."""
+        self._pid = os.getpid()
+        self._users = 0
+        self._writer: _Thread | None = None
+        self._reader: _Thread | None = None
+        self.hub: WakeHub | None = None
+
+    async def open(self) -> None:
+        """Open, or count one more user."""
+        await asyncio.to_thread(self._open)
+
+    async def close(self) -> None:
+        """Count one user less; the last one finishes all jobs and closes."""
+        await asyncio.to_thread(self._close)
+
+    async def write(
+        self,
+        run: Callable[[Transaction], R],
+        *,
+        worth: Callable[[sqlite3.Connection], bool] | None = None,
+        idle: R | None = None,
+    ) -> R:
+        """Run a job in a write transaction (shared with others); return what it returned.
+
+        It may run twice when another job of the same transaction failed, so it must have no effect
+        but on the database. With `worth`, a cheap look decides first whether to write at all; if
+        not, `idle` is returned.
+        """
+        return await self._ask(self._threads()[0], run, worth, idle)
+
+    async def read(self, run: Callable[[sqlite3.Connection], R]) -> R:
+        """Run a job that only reads; return what it returned."""
+        return await self._ask(self._threads()[1], run, None, None)
+
+    async def _ask(self, thread: _Thread, run: Any, worth: Any, idle: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        thread.inbox.put(_Job(run, worth, idle, loop, future))
+        handle = loop.call_later(ANSWER_SECONDS, _give_up, future, str(self.path))
+        try:
+            return await future
+        finally:
+            handle.cancel()
+
+    def _threads(self) -> tuple[_Thread, _Thread]:
+        if self._pid != os.getpid():
+            _inherited.append((self._writer, self._reader, self.hub))
+            self._guard = threading.Lock()
+            self._forget()
+        if self._writer is None or self._reader is None:
+            self._open()
+        return cast("tuple[_Thread, _Thread]", (self._writer, self._reader))
+
+    def _open(self) -> None:
+        with self._guard:
+            self._users += 1
+            if self._writer is not None:
+                return
+            try:
+                self._start()
+            except (sqlite3.Error, OSError) as error:
+                self._users -= 1
+                raise translated(error, str(self.path)) from error
+            except OmniQError:
+                self._users -= 1
+                raise
+
+    def _start(self) -> None:
+        refuse_network_disk(self.path)
+        folder = companion_folder(self.path)
+        lock = WriteLock(folder / "write.lock")
+        try:
+            connection = self._connect()
+            with lock:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("BEGIN IMMEDIATE")
+                ensure_schema(connection, self.tables)
+                connection.execute("COMMIT")
+            reading = self._connect()
+            reading.execute("PRAGMA query_only = ON")
+        except BaseException:
+            lock.close()
+            raise
+        self.hub = WakeHub(folder, lambda: self._connect())
+        self._writer = _Writer(self.path, connection, lock, self.hub)
+        self._reader = _Reader(self.path, reading)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False,
+            cached_statements=256,
+        )
+        level = "FULL" if self.durability == "full" else "NORMAL"
+        for pragma in (
+            f"synchronous = {level}",
+            f"cache_size = -{CACHE_KIB}",
+            "mmap_size = 0",
+            "foreign_keys = ON",
+            "wal_autocheckpoint = 0",
+            "temp_store = MEMORY",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    def _close(self) -> None:
+        if self._pid != os.getpid():
+            return
+        with self._guard:
+            self._users = max(0, self._users - 1)
+            if self._users or self._writer is None or self._reader is None:
+                return
+            writer, reader, hub = self._writer, self._reader, self.hub
+            self._writer = self._reader = self.hub = None
+        reader.stop()
+        writer.stop()
+        if hub is not None:
+            hub.close()
+
+
+_inherited: list[Any] = []
+"""Handles of the parent process, kept so that a forked child never closes its parent's files."""
+
+
+class _Thread(ABC):
+    """A thread that serves jobs from an inbox with its own connection."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, name: str) -> None:
+        self.inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._path = str(path)
+        self._connection = connection
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Serve what waits, then end and close."""
+        self.inbox.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _loop(self) -> None:
+        stopping = False
+        while not stopping:
+            jobs: list[_Job] = []
+            job = self.inbox.get()
+            while job is not None:
+                jobs.append(job)
+                if len(jobs) >= JOBS_PER_COMMIT or self.inbox.empty():
+                    break
+                job = self.inbox.get_nowait()
+            stopping = job is None
+            wanted = [job for job in jobs if not job.future.cancelled()]
+            if wanted:
+                self._serve(wanted)
+
+    @abstractmethod
+    def _serve(self, jobs: list[_Job]) -> None: ...
+
+    def _failure(self, error: BaseException) -> BaseException:
+        if isinstance(error, sqlite3.Error | OSError):
+            ours = translated(error, self._path)
+            ours.__cause__ = error
+            return ours
+        return error
+
+
+class _Reader(_Thread):
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        super().__init__(path, connection, "omniq-sqlite-read")
+
+    def _serve(self, jobs: list[_Job]) -> None:
+        for job in jobs:
+            try:
+                result = job.run(self._connection)
+            except Exception as error:  # noqa: BLE001 - handed to the caller
+                _answer([(job, None, self._failure(error))])
+            else:
+                _answer([(job, result, None)])
+
+
+class _Writer(_Thread):
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, lock: WriteLock, hub: WakeHub
+    ) -> None:
+        self._lock = lock
+        self._hub = hub
+        self._wal = Path(f"{path}-wal")
+        self._checkpoint_at = CHECKPOINT_BYTES
+        super().__init__(path, connection, "omniq-sqlite-write")
+
+    def stop(self) -> None:
+        super().stop()
+        self._lock.close()
+
+    def _serve(self, jobs: list[_Job]) -> None:
+        jobs = self._worthwhile(jobs)
+        if not jobs:
+            return
+        try:
+            transaction, results = self._commit(jobs)
+        except Exception as error:  # noqa: BLE001 - handed to the callers
+            if len(jobs) > 1:
+                for job in jobs:
+                    self._serve([job])
+            else:
+                _answer([(jobs[0], None, self._failure(error))])
+            return
+        _answer([(job, result, None) for job, result in zip(jobs, results, strict=True)])
+        self._hub.announce(transaction.ready_queues, transaction.final_ids)
+        self._checkpoint_if_due()
+
+    def _worthwhile(self, jobs: list[_Job]) -> list[_Job]:
+        """Answer the jobs that a look shows to have nothing to do; return the others."""
+        wanted: list[_Job] = []
+        for job in jobs:
+            try:
+                if job.worth is None or job.worth(self._connection):
+                    wanted.append(job)
+                else:
+                    _answer([(job, job.idle, None)])
+            except Exception as error:  # noqa: BLE001 - handed to the caller
+                _answer([(job, None, self._failure(error))])
+        return wanted
+
+    def _commit(self, jobs: list[_Job]) -> tuple[Transaction, list[Any]]:
+        connection = self._connection
+        transaction = Transaction(connection)
+        with self._lock:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                results = [job.run(transaction) for job in jobs]
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        return transaction, results
+
+    def _checkpoint_if_due(self) -> None:
+        """Bring the WAL back into the file once it is large; a long reader only delays it."""
+        try:
+            size = self._wal.stat().st_size
+            if size < self._checkpoint_at:
+                return
+            with self._lock:
+                self._connection.execute("PRAGMA busy_timeout = 50")
+                query = "PRAGMA wal_checkpoint(TRUNCATE)"
+                busy = self._connection.execute(query).fetchone()[0]
+                self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+            self._checkpoint_at = size + CHECKPOINT_RETRY_BYTES if busy else CHECKPOINT_BYTES
+        except (sqlite3.Error, OSError) as error:
+            self._checkpoint_at += CHECKPOINT_RETRY_BYTES
+            logger.warning("checkpoint of %s: %s", self._path, error)
+
+
+def _answer(answers: list[tuple[_Job, Any, BaseException | None]]) -> None:
+    """Hand results to their callers, with one wake-up per event loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Job, Any, BaseException | None]]] = {}
+    for answer in answers:
+        by_loop.setdefault(answer[0].loop, []).append(answer)
+    for loop, items in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_settle_futures, items)
+        except RuntimeError:
+            logger.debug("an event loop was closed before its answer came")
+
+
+def _settle_futures(items: list[tuple[_Job, Any, BaseException | None]]) -> None:
+    for job, result, error in items:
+        if job.future.done():
+            continue
+        if error is None:
+            job.future.set_result(result)
+        else:
+            job.future.set_exception(error)
+
+
+def _give_up(future: asyncio.Future[Any], path: str) -> None:
+    if not future.done():
+        future.set_exception(
+            StorageUnavailableError(
+                f"sqlite database {path}: no answer within {ANSWER_SECONDS:g} s; another process "
+                "holds the write lock, or the disk hangs. The call may still be carried out."
+            )
+        )
+

@@ -1,0 +1,47 @@
+"""Where the database lies: its path, its companion folder, and whether the disk is a local one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omniq.exceptions import ConfigError
+
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre"}
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+def refuse_network_disk(path: Path) -> None:
+    """Refuse a database on a network file system, whose locks WAL mode cannot trust.
+
+    Raises:
+        ConfigError: the folder is mounted from a network (known on Linux only).
+    """
+    kind = filesystem_of(path.parent)
+    if kind in _NETWORK or kind.startswith("fuse.sshfs"):
+        raise ConfigError(
+            f"sqlite database {path} lies on a network file system ({kind}), where SQLite loses "
+            "data; put it on a local disk, or use a server backend (postgresql://, redis://)"
+        )
+
+
+def filesystem_of(folder: Path, mounts: Path = _MOUNTS) -> str:
+    """Return the type of the file system a folder lies on; empty where the system cannot tell."""
+    try:
+        lines = mounts.read_text().splitlines()
+    except OSError:
+        return ""
+    target, best, kind = str(folder.resolve()), "", ""
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        mount = left.split()[4].replace("\\040", " ")
+        inside = target == mount or target.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, right.split()[0]
+    return kind
+
+
+def companion_folder(path: Path) -> Path:
+    """Return the folder beside the database that holds locks and wake-up sockets, made if needed."""
+    folder = path.with_name(path.name + "-wake")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder

@@ -1,0 +1,256 @@
+"""The task queue in SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import datetime, timedelta
+from typing import Any
+
+from omniq.clock import from_micros, to_micros, utcnow
+from omniq.models.task import Task, TaskStatus
+from omniq.serialization import SerializationFormat
+from omniq.storage.base import BaseQueue, Capabilities, Change, Counts, Inserted, Lease, TaskFilter
+from omniq.storage.sqlite import liveness
+from omniq.storage.sqlite.claims import ClaimStatements
+from omniq.storage.sqlite.database import Database, Durability, Transaction
+from omniq.storage.sqlite.filesystem import companion_folder
+from omniq.storage.sqlite.rows import (
+    STATE_COLUMNS,
+    micros,
+    read_task,
+    set_state,
+    task_codec,
+)
+from omniq.storage.sqlite.wake import FINAL, READY
+from omniq.storage.sqlite.writes import TaskWrites
+
+IDS_PER_QUERY = 500
+LONGEST_WAIT_SECONDS = 30.0
+
+
+class SQLiteQueue(BaseQueue):
+    """Tasks in an SQLite file, shared by any number of threads and processes of one machine.
+
+    Args:
+        database_path: the file; made if missing.
+        durability: ``full`` or ``fast``, see `Database`.
+        namespace: prefix of the tables.
+        serialization_format: of new payloads; each says its own format when read.
+        database: share this open handle instead of making one.
+    """
+
+    capabilities = Capabilities(detects_death=True, wakes=True)
+
+    def __init__(
+        self,
+        database_path: str = "omniq.db",
+        *,
+        durability: Durability = "full",
+        namespace: str = "omniq",
+        serialization_format: SerializationFormat = "json",
+        database: Database | None = None,
+    ) -> None:
+        super().__init__()
+        self._db = database or Database(database_path, durability=durability, namespace=namespace)
+        self._codec = task_codec(serialization_format)
+        self._writes = TaskWrites(self._db.tables, self._codec)
+        self._claims = ClaimStatements(self._db.tables)
+        state = ", ".join(f"t.{name}" for name in STATE_COLUMNS)
+        self._select = (
+            f"SELECT t.id, t.queue, t.func, p.data, {state} "  # noqa: S608 - checked names only
+            f"FROM {self._db.tables.task} t JOIN {self._db.tables.payload} p USING (seq) "
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._db.path)!r})"
+
+    async def _open(self) -> None:
+        await self._db.open()
+
+    async def _close(self) -> None:
+        await self._db.close()
+
+    async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
+        payloads = [self._codec.encode(task) for task in tasks]
+        moment = now or utcnow()
+        return await self._db.write(
+            lambda transaction: self._writes.insert(transaction, tasks, payloads, moment)
+        )
+
+    async def _claim(
+        self,
+        queues: list[str],
+        worker_id: str,
+        lease_token: str,
+        limit: int,
+        lease_seconds: float,
+        now: datetime | None,
+    ) -> list[Task]:
+        moment = now or utcnow()
+        ends_at = moment + timedelta(seconds=lease_seconds)
+        at = to_micros(moment)
+        rows = await self._db.write(
+            lambda transaction: self._claims.claim(
+                transaction, queues, worker_id, lease_token, limit, at, to_micros(ends_at)
+            ),
+            worth=lambda connection: self._claims.is_ready(connection, queues, at),
+            idle=[],
+        )
+        return [self._claimed(row, worker_id, lease_token, moment, ends_at) for row in rows]
+
+    def _claimed(
+        self, row: Any, worker_id: str, lease_token: str, now: datetime, ends_at: datetime
+    ) -> Task:
+        task = read_task(self._codec.decode, row[3], row[4], row[5], row[6])
+        task.status = TaskStatus.RUNNING
+        task.attempt, task.claim_count, task.lost_leases = row[7], row[8], row[9]
+        task.cancel_requested, task.error = bool(row[10]), row[11]
+        task.finished_at, task.waiting_for = None, 0
+        task.lease_token, task.worker_id = lease_token, worker_id
+        task.started_at, task.due_at = now, ends_at
+        return task
+
+    async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]:
+        moment = now or utcnow()
+        return await self._db.write(
+            lambda transaction: self._writes.swap(transaction, changes, moment)
+        )
+
+    async def _extend(
+        self, leases: list[Lease], lease_seconds: float, now: datetime | None
+    ) -> list[Task]:
+        due_at = to_micros((now or utcnow()) + timedelta(seconds=lease_seconds))
+        held = await self._db.write(
+            lambda transaction: self._writes.extend(transaction, leases, due_at)
+        )
+        found = await self._get(held)
+        fence = {lease.task_id: (lease.claim_count, lease.lease_token) for lease in leases}
+        return [
+            task
+            for task in found
+            if task is not None and fence[task.id] == (task.claim_count, task.lease_token)
+        ]
+
+    async def _get(self, task_ids: list[str]) -> list[Task | None]:
+        def run(connection: sqlite3.Connection) -> dict[str, Any]:
+            rows: dict[str, Any] = {}
+            for start in range(0, len(task_ids), IDS_PER_QUERY):
+                ids = task_ids[start : start + IDS_PER_QUERY]
+                marks = ", ".join("?" * len(ids))
+                query = f"{self._select} WHERE t.id IN ({marks})"
+                rows.update((row[0], row) for row in connection.execute(query, ids))
+            return rows
+
+        rows = await self._db.read(run)
+        return [self._task(rows[task_id]) if task_id in rows else None for task_id in task_ids]
+
+    async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
+        clauses, values = _conditions(where)
+        query = (
+            f"{self._select} WHERE t.id > ? {' '.join(clauses)} ORDER BY t.id LIMIT ?"
+        )
+        rows = await self._db.read(
+            lambda connection: connection.execute(query, (after or "", *values, limit)).fetchall()
+        )
+        return [self._task(row) for row in rows]
+
+    def _task(self, row: Any) -> Task:
+        return set_state(read_task(self._codec.decode, row[0], row[1], row[2], row[3]), row[4:])
+
+    async def _counts(self) -> Counts:
+        query = f"SELECT queue, status, count(*) FROM {self._db.tables.task} GROUP BY 1, 2"  # noqa: S608 - checked name
+        rows = await self._db.read(lambda connection: connection.execute(query).fetchall())
+        counts: Counts = {}
+        for queue, status, number in rows:
+            counts.setdefault(queue, {})[TaskStatus(status)] = number
+        return counts
+
+    async def _purge(self, finished_before: datetime, limit: int) -> int:
+        before = to_micros(finished_before)
+        return await self._db.write(
+            lambda transaction: self._writes.purge(transaction, before, limit)
+        )
+
+    async def _set_paused(self, queue_name: str, paused: bool) -> None:  # noqa: FBT001 - see set_paused
+        table = self._db.tables.paused
+
+        def run(transaction: Transaction) -> None:
+            if paused:
+                query = f"INSERT OR IGNORE INTO {table} VALUES (?)"  # noqa: S608 - checked name
+            else:
+                query = f"DELETE FROM {table} WHERE queue = ?"  # noqa: S608 - checked name
+                transaction.ready_queues.add(queue_name)
+            transaction.connection.execute(query, (queue_name,))
+
+        await self._db.write(run)
+
+    async def _paused(self) -> set[str]:
+        return await self._db.read(self._claims.paused)
+
+    async def _next_due(self, queues: list[str]) -> datetime | None:
+        due = await self._db.read(lambda connection: self._claims.next_due(connection, queues))
+        return None if due is None else from_micros(due)
+
+    async def _wait(self, queues: list[str], timeout: float) -> None:  # noqa: ASYNC109 - see wait
+        await self._db.read(self._claims.paused)
+        if self._db.hub is None:
+            return
+        with self._db.hub.register(READY, queues) as waiting:
+            now = micros(utcnow()) or 0
+            pause = await self._db.read(
+                lambda connection: self._claims.pause(connection, queues, now)
+            )
+            if pause > 0:
+                await waiting.wait(min(timeout, pause, LONGEST_WAIT_SECONDS))
+
+    async def _wait_final(self, task_ids: list[str], timeout: float) -> None:  # noqa: ASYNC109 - see wait
+        ids = task_ids[:IDS_PER_QUERY]
+        hub = self._db.hub
+        if hub is None or not ids:
+            return
+        marks = ", ".join("?" * len(ids))
+        query = (
+            f"SELECT count(*) FROM {self._db.tables.task} "  # noqa: S608 - checked name
+            f"WHERE id IN ({marks}) AND finished_at IS NULL"
+        )
+        with hub.register(FINAL, task_ids) as waiting:
+            (live,) = await self._db.read(
+                lambda connection: connection.execute(query, ids).fetchone()
+            )
+            if live == len(ids):
+                await waiting.wait(min(timeout, LONGEST_WAIT_SECONDS))
+
+    async def _announce(self, worker_id: str) -> None:
+        liveness.hold(companion_folder(self._db.path), worker_id)
+
+    async def _withdraw(self, worker_id: str) -> None:
+        liveness.let_go(companion_folder(self._db.path), worker_id)
+
+    async def _end_dead_leases(self) -> list[str]:
+        with liveness.dead_workers(companion_folder(self._db.path)) as dead:
+            if dead:
+                now = to_micros(utcnow())
+                await self._db.write(
+                    lambda transaction: self._writes.end_leases(transaction, dead, now)
+                )
+        return dead
+
+
+def _conditions(where: TaskFilter) -> tuple[list[str], list[Any]]:
+    """The SQL of a filter, and its values."""
+    clauses: list[str] = []
+    values: list[Any] = []
+    for column, wanted in (
+        ("status", [status.value for status in where.statuses]),
+        ("queue", list(where.queues)),
+        ("func", list(where.funcs)),
+        ("schedule_id", [where.schedule_id] if where.schedule_id else []),
+        ("worker_id", [where.worker_id] if where.worker_id else []),
+    ):
+        if wanted:
+            clauses.append(f"AND t.{column} IN ({', '.join('?' * len(wanted))})")
+            values += wanted
+    return clauses, values
+
+
+AsyncSQLiteQueue = SQLiteQueue
