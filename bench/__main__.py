@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     run_rounds(entries, parts, sizes, results, say)
     if GROWTH in options.only:
-        from bench.growth import run_growth  # noqa: PLC0415 - needs OmniQ
+        from bench.growth import run_growth
 
         asyncio.run(run_growth(sizes, results, say))
     verdicts = judge(results)
@@ -62,7 +62,9 @@ def _names(*known: str) -> Callable[[str], list[str]]:
         names = text.split(",")
         unknown = [name for name in names if name not in known]
         if unknown:
-            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+            raise argparse.ArgumentTypeError(
+                f"unknown: {', '.join(unknown)}; known: {', '.join(known)}"
+            )
         return names
 
     return parse
@@ -84,9 +86,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME,…",
         help=f"measure only these: {', '.join(entry.name for entry in CATALOGUE)}",
     )
-    parser.add_argument("--quick", action="store_true", help="one round of small sizes: about a minute and a half")
-    parser.add_argument("--rounds", type=int, metavar="N", help="how many interleaved rounds to take medians of")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples, medians and floors to FILE")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round of small sizes: about a minute and a half"
+    )
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help="how many interleaved rounds to take medians of"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write all samples, medians and floors to FILE"
+    )
     parser.add_argument("--check", action="store_true", help="exit with 1 if a floor is missed")
     return parser
 

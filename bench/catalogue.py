@@ -39,19 +39,46 @@ class Entry:
 
 PEERS = "bench.peers"
 CATALOGUE = (
-    Entry("omniq-sqlite-full", "sqlite", "bench.omniq_sqlite:OmniQSQLiteFull", "omniq", pace="fast"),
-    Entry("omniq-sqlite-fast", "sqlite", "bench.omniq_sqlite:OmniQSQLiteFast", "omniq", pace="fast"),
+    Entry(
+        "omniq-sqlite-full", "sqlite", "bench.omniq_sqlite:OmniQSQLiteFull", "omniq", pace="fast"
+    ),
+    Entry(
+        "omniq-sqlite-fast", "sqlite", "bench.omniq_sqlite:OmniQSQLiteFast", "omniq", pace="fast"
+    ),
     Entry("huey-sqlite-fsync", "sqlite", f"{PEERS}.huey_sqlite:HueyFsync", "huey", pace="slow"),
     Entry("huey-sqlite-default", "sqlite", f"{PEERS}.huey_sqlite:HueyDefault", "huey", pace="slow"),
     Entry("huey-sqlite-nosync", "sqlite", f"{PEERS}.huey_sqlite:HueyNoSync", "huey"),
-    Entry("potatoq-sqlite", "sqlite", f"{PEERS}.potatoq_sqlite:PotatoqSQLite", "potatoq", supervised=True),
+    Entry(
+        "potatoq-sqlite",
+        "sqlite",
+        f"{PEERS}.potatoq_sqlite:PotatoqSQLite",
+        "potatoq",
+        supervised=True,
+    ),
     Entry("raw-sqlite-full", "sqlite", f"{PEERS}.raw_sqlite:RawFull", None, pace="fast"),
     Entry("raw-sqlite-normal", "sqlite", f"{PEERS}.raw_sqlite:RawNormal", None, pace="fast"),
-    Entry("omniq-memory", "memory", "bench.omniq_memory:OmniQMemory", "omniq", in_process=True, pace="fast"),
-    Entry("taskiq-memory", "memory", f"{PEERS}.taskiq_memory:TaskiqMemory", "taskiq", in_process=True),
-    Entry("apscheduler-memory", "memory", f"{PEERS}.apscheduler_memory:APSchedulerMemory", "apscheduler", True),
+    Entry(
+        "omniq-memory",
+        "memory",
+        "bench.omniq_memory:OmniQMemory",
+        "omniq",
+        in_process=True,
+        pace="fast",
+    ),
+    Entry(
+        "taskiq-memory", "memory", f"{PEERS}.taskiq_memory:TaskiqMemory", "taskiq", in_process=True
+    ),
+    Entry(
+        "apscheduler-memory",
+        "memory",
+        f"{PEERS}.apscheduler_memory:APSchedulerMemory",
+        "apscheduler",
+        True,
+    ),
     Entry("huey-memory", "memory", f"{PEERS}.huey_memory:HueyMemory", "huey", in_process=True),
-    Entry("raw-memory", "memory", f"{PEERS}.raw_memory:RawMemory", None, in_process=True, pace="fast"),
+    Entry(
+        "raw-memory", "memory", f"{PEERS}.raw_memory:RawMemory", None, in_process=True, pace="fast"
+    ),
 )
 
 

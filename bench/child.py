@@ -59,6 +59,13 @@ class Client:
         await self.adapter.start_worker(1)
         return await self.wait_finished(n, timeout_seconds)
 
+    async def end_to_end(self, n: int, width: int, timeout_seconds: float) -> float:
+        """Return the seconds from the first of ``n`` enqueues, ``width`` at a time, to the last result."""
+        await self.adapter.start_worker(1)
+        began_at = time.monotonic_ns()
+        await self.adapter.enqueue_concurrently(n, width)
+        return (await self.wait_finished(n, timeout_seconds) - began_at) / 1e9
+
     async def start_worker(self) -> None:
         """Begin to work in this process."""
         await self.adapter.start_worker(1)
@@ -124,7 +131,11 @@ async def main(target: str, role: str, processes: int, replies: TextIO) -> None:
             await serve(Client(adapter, directory), replies)
         else:
             await asyncio.to_thread(sys.stdin.readline)
-            await (adapter.start_worker(processes) if role == "worker" else adapter.run_worker_command())
+            await (
+                adapter.start_worker(processes)
+                if role == "worker"
+                else adapter.run_worker_command()
+            )
             await asyncio.to_thread(sys.stdin.readline)
     finally:
         await adapter.teardown()
@@ -140,7 +151,7 @@ def private_stdout() -> TextIO:
 def run(coroutine: Coroutine[Any, Any, None]) -> None:
     """Run on uvloop where it is installed, equally for all."""
     try:
-        import uvloop  # noqa: PLC0415 - optional
+        import uvloop
     except ImportError:
         asyncio.run(coroutine)
     else:

@@ -56,6 +56,23 @@ def measure_drain_of_two(entry: Entry, sizes: Sizes) -> Values:
     return {"drain_2_per_second": _drain(entry, sizes.drain_of(entry), processes=2)}
 
 
+def measure_end_to_end(entry: Entry, sizes: Sizes) -> Values:
+    """Measure tasks per second from enqueue to result, a hundred enqueues in flight, in one process.
+
+    Only for queues inside one process, where enqueuing and running share a core. It is the measure that suits a broker
+    that starts each task when it is sent, and so does part of the drain's work while enqueuing.
+    """
+    if not entry.in_process:
+        return {}
+    n = sizes.drain_of(entry)
+    with _client(entry, n) as (directory, client):
+        seconds = client.act(
+            "end_to_end", n=n, width=CONCURRENCY, timeout_seconds=DRAIN_TIMEOUT_SECONDS
+        )
+        _check_exactness(RunReader(directory), n)
+    return {"end_to_end_per_second": n / seconds}
+
+
 def measure_latency(entry: Entry, sizes: Sizes) -> Values:
     """Measure seconds from enqueue to start and to the result seen by the one who enqueued, into an idle queue."""
     budget = sizes.latency_budget_seconds
@@ -65,12 +82,14 @@ def measure_latency(entry: Entry, sizes: Sizes) -> Values:
         else:
             _start_workers(entry, directory, WARM_UPS + sizes.latency, 1, stack)
         client.act("latency", first=0, samples=WARM_UPS, budget_seconds=budget)
-        samples = client.act("latency", first=WARM_UPS, samples=sizes.latency, budget_seconds=budget)
+        samples = client.act(
+            "latency", first=WARM_UPS, samples=sizes.latency, budget_seconds=budget
+        )
     starts, results = zip(*samples, strict=True)
     quantiles = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
-    return {f"start_{name}_seconds": percentile(starts, share) for name, share in quantiles.items()} | {
-        f"result_{name}_seconds": percentile(results, share) for name, share in quantiles.items()
-    }
+    return {
+        f"start_{name}_seconds": percentile(starts, share) for name, share in quantiles.items()
+    } | {f"result_{name}_seconds": percentile(results, share) for name, share in quantiles.items()}
 
 
 def measure_resident(entry: Entry, sizes: Sizes) -> Values:
@@ -78,8 +97,16 @@ def measure_resident(entry: Entry, sizes: Sizes) -> Values:
     n = sizes.resident
     with _client(entry, n) as (directory, client), ExitStack() as stack:
         client.act("fill", n=n)
-        worker = client if entry.in_process else _start_workers(entry, directory, n, 1, stack, role="command")[0]
-        client.act("drain" if entry.in_process else "wait_finished", n=n, timeout_seconds=DRAIN_TIMEOUT_SECONDS)
+        worker = (
+            client
+            if entry.in_process
+            else _start_workers(entry, directory, n, 1, stack, role="command")[0]
+        )
+        client.act(
+            "drain" if entry.in_process else "wait_finished",
+            n=n,
+            timeout_seconds=DRAIN_TIMEOUT_SECONDS,
+        )
         time.sleep(SETTLING_SECONDS)
         used, began = worker.cpu_seconds(), time.monotonic()
         time.sleep(sizes.idle_seconds)
@@ -100,6 +127,7 @@ PARTS: dict[str, Callable[[Entry, Sizes], Values]] = {
     "enqueue": measure_enqueue,
     "drain1": measure_drain_of_one,
     "drain2": measure_drain_of_two,
+    "end-to-end": measure_end_to_end,
     "latency": measure_latency,
     "resident": measure_resident,
     "import": measure_import,
@@ -120,10 +148,14 @@ def _drain(entry: Entry, n: int, *, processes: int) -> float:
             ended_at = client.act("wait_finished", n=n, timeout_seconds=DRAIN_TIMEOUT_SECONDS)
         stack.close()
         runs = RunReader(directory)
-        exactness = runs.exactness(n)
-        if not exactness.holds:
-            raise NotExact(str(exactness))
+        _check_exactness(runs, n)
         return n / ((ended_at - runs.first_run_at()) / 1e9)
+
+
+def _check_exactness(runs: RunReader, n: int) -> None:
+    exactness = runs.exactness(n)
+    if not exactness.holds:
+        raise NotExact(str(exactness))
 
 
 def _start_workers(

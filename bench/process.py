@@ -29,7 +29,9 @@ class ChildFailed(Exception):
 class Child:
     """One process with an adapter, as a context manager; see ``bench.child`` for the roles and acts."""
 
-    def __init__(self, entry: Entry, role: str, directory: Path, *, capacity: int, processes: int = 1) -> None:
+    def __init__(
+        self, entry: Entry, role: str, directory: Path, *, capacity: int, processes: int = 1
+    ) -> None:
         self._stderr = directory / f"{role}-{os.urandom(3).hex()}.err"
         with self._stderr.open("wb") as stderr:
             self._process = subprocess.Popen(
@@ -46,7 +48,10 @@ class Child:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.end()
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -45,15 +46,21 @@ class RunLog:
 
 
 _log: RunLog | None = None
+_opening = threading.Lock()
 
 
 def record(number: int) -> None:
     """Note that the task ``number`` runs now, in this process."""
+    (_log or _open_log()).append(number)
+
+
+def _open_log() -> RunLog:
     global _log  # noqa: PLW0603 - one log a process, opened by the first task that runs in it
-    if _log is None:
-        path = Path(os.environ[DIRECTORY_VARIABLE]) / f"runs-{os.getpid()}.bin"
-        _log = RunLog(path, int(os.environ[CAPACITY_VARIABLE]))
-    _log.append(number)
+    with _opening:
+        if _log is None:
+            path = Path(os.environ[DIRECTORY_VARIABLE]) / f"runs-{os.getpid()}.bin"
+            _log = RunLog(path, int(os.environ[CAPACITY_VARIABLE]))
+        return _log
 
 
 def _forget_log() -> None:

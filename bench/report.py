@@ -16,11 +16,20 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.catalogue import CATALOGUE, Entry
-from bench.compare import Verdict
+from bench.compare import Verdict, claim_rates
 from bench.results import Results
 from bench.sizes import Sizes
 
-DISTRIBUTIONS = ("omniq-tasks", "huey", "potatoq", "taskiq", "apscheduler", "aiosqlite", "msgspec", "uvloop")
+DISTRIBUTIONS = (
+    "omniq-tasks",
+    "huey",
+    "potatoq",
+    "taskiq",
+    "apscheduler",
+    "aiosqlite",
+    "msgspec",
+    "uvloop",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +53,22 @@ def milliseconds(value: float) -> str:
 
 COLUMNS = {
     "tasks per second": (
-        Column("one by one", "enqueue_one_by_one_per_second", rate),
-        Column("100 at once", "enqueue_concurrently_per_second", rate),
-        Column("bulk", "enqueue_bulk_per_second", rate),
-        Column("drain, 1 worker", "drain_1_per_second", rate),
-        Column("drain, 2 workers", "drain_2_per_second", rate),
+        Column("enqueue\none by one", "enqueue_one_by_one_per_second", rate),
+        Column("enqueue\n100 at once", "enqueue_concurrently_per_second", rate),
+        Column("enqueue\nin bulk", "enqueue_bulk_per_second", rate),
+        Column("drain\n1 worker", "drain_1_per_second", rate),
+        Column("drain\n2 workers", "drain_2_per_second", rate),
+        Column("end to\nend", "end_to_end_per_second", rate),
     ),
-    "latency in ms, idle worker, footprint": (
-        *(
-            Column(f"{what} {quantile}", f"{what}_{quantile}_seconds", milliseconds)
-            for what in ("start", "result")
-            for quantile in ("p50", "p95", "p99")
-        ),
-        Column("idle CPU %", "idle_cpu_percent", "{:.2f}".format),
-        Column("peak MB", "peak_memory_bytes", lambda value: f"{value / 1e6:.0f}"),
-        Column("import ms", "import_seconds", lambda value: f"{value * 1000:.0f}"),
+    "latency from enqueue into an idle queue, ms": tuple(
+        Column(f"{what}\n{quantile}", f"{event}_{quantile}_seconds", milliseconds)
+        for event, what in (("start", "to start"), ("result", "to result"))
+        for quantile in ("p50", "p95", "p99")
+    ),
+    "footprint": (
+        Column("idle worker,\nCPU %", "idle_cpu_percent", "{:.2f}".format),
+        Column("worker's\npeak MB", "peak_memory_bytes", lambda value: f"{value / 1e6:.0f}"),
+        Column("import\nms", "import_seconds", lambda value: f"{value * 1000:.0f}"),
     ),
 }
 
@@ -81,7 +91,11 @@ def show(console: Console, results: Results, verdicts: Sequence[Verdict]) -> Non
 def write_json(path: Path, results: Results, verdicts: Sequence[Verdict], sizes: Sizes) -> None:
     """Write everything, with the versions that were measured."""
     document = {
-        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "machine": {
+            "system": platform.system(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+        },
         "versions": _versions(),
         "sizes": asdict(sizes),
         "floors": [asdict(verdict) for verdict in verdicts],
@@ -91,30 +105,39 @@ def write_json(path: Path, results: Results, verdicts: Sequence[Verdict], sizes:
 
 
 def _show_measured(
-    console: Console, title: str, results: Results, entries: Sequence[Entry], columns: Sequence[Column]
+    console: Console,
+    title: str,
+    results: Results,
+    entries: Sequence[Entry],
+    columns: Sequence[Column],
 ) -> None:
-    table = Table("", *(column.title for column in columns), title=title, title_justify="left")
+    shown = [
+        column for column in columns if any(results.median(e.name, column.metric) for e in entries)
+    ]
+    table = Table("", *(column.title for column in shown), title=title, title_justify="left")
     table.columns[0].no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
     for entry in entries:
-        values = [results.median(entry.name, column.metric) for column in columns]
+        values = [results.median(entry.name, column.metric) for column in shown]
         if any(value is not None for value in values):
-            cells = ("–" if value is None else column.text(value) for column, value in zip(columns, values, strict=True))
+            cells = (
+                "–" if value is None else column.text(value)
+                for column, value in zip(shown, values, strict=True)
+            )
             table.add_row(entry.name, *cells)
     if table.rows:
         console.print(table)
 
 
 def _show_growth(console: Console, results: Results) -> None:
-    rows = [key for key in results.samples if key[1].startswith("claim_at_")]
-    if not rows:
-        return
-    table = Table("", "tasks", "claims per second", title="growth: tasks waiting, delayed and finished, each")
-    for name, metric in rows:
-        size = int(metric.removeprefix("claim_at_").removesuffix("_per_second"))
-        table.add_row(name, f"{size:,}", rate(results.median(name, metric) or 0))
-    console.print(table)
+    rates = claim_rates(results)
+    title = "growth: so many tasks waiting, as many delayed, as many finished"
+    table = Table("tasks of each", "claims per second", title=title, title_justify="left")
+    for size, rate_there in rates.items():
+        table.add_row(f"{size:,}", rate(rate_there))
+    if rates:
+        console.print(table)
 
 
 def _show_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:

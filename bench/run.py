@@ -13,7 +13,11 @@ from bench.sizes import Sizes
 
 
 def run_rounds(
-    entries: Sequence[Entry], parts: Sequence[str], sizes: Sizes, results: Results, say: Callable[[str], None]
+    entries: Sequence[Entry],
+    parts: Sequence[str],
+    sizes: Sizes,
+    results: Results,
+    say: Callable[[str], None],
 ) -> None:
     """Measure each part of each adapter once a round; a failure is noted and does not stop the others."""
     for number in range(1, sizes.rounds + 1):

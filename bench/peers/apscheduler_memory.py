@@ -25,14 +25,16 @@ class APSchedulerMemory(Adapter):
         await self._scheduler.configure_task("noop", func=run_noop)
 
     async def enqueue(self, number: int) -> None:
-        await self._scheduler.add_job("noop", args=[number], result_expiration_time=RESULTS_KEPT_FOR)
+        await self._scheduler.add_job(
+            "noop", args=[number], result_expiration_time=RESULTS_KEPT_FOR
+        )
 
     async def start_worker(self, processes: int) -> None:
         await self._scheduler.start_in_background()
 
     async def finished(self) -> int:
         # No public count of stored results exists; a job leaves the store in the step that stores its result.
-        return len(self._scheduler.data_store._job_results)  # noqa: SLF001  # pyright: ignore
+        return len(self._scheduler.data_store._job_results)  # pyright: ignore
 
     async def round_trip(self, number: int) -> None:
         await self._scheduler.run_job("noop", args=[number])

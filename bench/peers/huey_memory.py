@@ -10,7 +10,7 @@ from huey import MemoryHuey
 from bench.adapter import Adapter
 from bench.peers.huey_sqlite import TIMEOUT_SECONDS, run_noop, start_consumer
 
-THREADS = 4
+THREADS = 1
 
 
 class HueyMemory(Adapter):

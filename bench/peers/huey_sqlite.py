@@ -21,7 +21,7 @@ from huey.consumer import Consumer, ConsumerStopped
 from bench.adapter import Adapter
 from bench.recorder import record
 
-THREADS = 4
+THREADS = 1
 TIMEOUT_SECONDS = 30.0
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-import time
 
 from bench.adapter import Adapter
 
@@ -22,7 +22,7 @@ class PotatoqSQLite(Adapter):
     """potatoq as it comes."""
 
     async def setup(self, directory: Path) -> None:
-        from bench.peers.potatoq_app import app, noop  # noqa: PLC0415 - opens its file in the benchmark's directory
+        from bench.peers.potatoq_app import app, noop
 
         self._app = app
         self._noop = noop
@@ -39,7 +39,19 @@ class PotatoqSQLite(Adapter):
         return time.perf_counter() - began
 
     async def start_worker(self, processes: int) -> None:
-        command = ["-m", "potatoq", "-A", APP, "worker", "-c", str(processes), "-l", "ERROR", "--max-tasks-per-child", "0"]
+        command = [
+            "-m",
+            "potatoq",
+            "-A",
+            APP,
+            "worker",
+            "-c",
+            str(processes),
+            "-l",
+            "ERROR",
+            "--max-tasks-per-child",
+            "0",
+        ]
         os.execv(sys.executable, [sys.executable, *command])
 
     async def finished(self) -> int:

@@ -1,7 +1,9 @@
 """The limit of the driver: the standard library's sqlite3 doing the writes that OmniQ does, and nothing else.
 
-Per batch of 100: claim with one ``UPDATE … RETURNING``, store the results, move the tasks to completed if the claim is
-still theirs, append two events a task. No task objects, no retries, no coroutines: the task is called directly.
+The tables and indexes are laid out like OmniQ's. Two transactions per batch of 100: claim with one
+``UPDATE … RETURNING``; then store the results, move the tasks to completed if the claim is still
+theirs, and append two events a task. No task objects, no retries, no coroutines: the task is called
+directly.
 """
 
 from __future__ import annotations
@@ -22,41 +24,52 @@ BATCH = 100
 IDLE_SECONDS = 0.002
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS tasks (
-    id BLOB PRIMARY KEY, queue TEXT NOT NULL, priority INTEGER NOT NULL, status INTEGER NOT NULL,
-    attempt INTEGER NOT NULL, claim_count INTEGER NOT NULL, lease_token BLOB, due_at REAL NOT NULL,
-    worker_id TEXT, cancel_requested INTEGER NOT NULL, created_at REAL NOT NULL, started_at REAL, finished_at REAL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS tasks_ready ON tasks (queue, priority DESC, created_at, id) WHERE status = 0;
-CREATE TABLE IF NOT EXISTS payloads (id BLOB PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS results (
-    task_id BLOB PRIMARY KEY, claim_count INTEGER NOT NULL, status INTEGER NOT NULL, value BLOB,
-    finished_at REAL NOT NULL, expires_at REAL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY, task_id BLOB NOT NULL, type TEXT NOT NULL, at REAL NOT NULL, data BLOB
-);
-CREATE INDEX IF NOT EXISTS events_by_task ON events (task_id);
+CREATE TABLE IF NOT EXISTS task (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, queue TEXT NOT NULL,
+    priority INTEGER NOT NULL, created_at INTEGER NOT NULL, func TEXT NOT NULL, unique_key TEXT,
+    status TEXT NOT NULL, attempt INTEGER NOT NULL, claim_count INTEGER NOT NULL, lease_token TEXT,
+    due_at INTEGER, worker_id TEXT, cancel_requested INTEGER NOT NULL, error TEXT,
+    started_at INTEGER, finished_at INTEGER
+) STRICT;
+CREATE TABLE IF NOT EXISTS payload (seq INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS task_ready ON task (queue, priority DESC, created_at, id)
+    WHERE status = 'pending';
+CREATE INDEX IF NOT EXISTS task_due ON task (queue, due_at) WHERE status = 'scheduled';
+CREATE INDEX IF NOT EXISTS task_leased ON task (queue, due_at) WHERE status = 'running';
+CREATE INDEX IF NOT EXISTS task_finished ON task (finished_at) WHERE status = 'completed';
+CREATE TABLE IF NOT EXISTS result (
+    seq INTEGER PRIMARY KEY, task_id TEXT NOT NULL UNIQUE, claim_count INTEGER NOT NULL,
+    expires_at INTEGER, data BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS event (
+    seq INTEGER PRIMARY KEY, task_id TEXT NOT NULL, event_type TEXT NOT NULL, at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS event_task ON event (task_id);
+CREATE INDEX IF NOT EXISTS event_at ON event (at);
 """
-INSERT = "INSERT INTO tasks VALUES (?, 'default', 0, 0, 0, 0, NULL, ?, NULL, 0, ?, NULL, NULL) ON CONFLICT DO NOTHING"
+INSERT = """
+INSERT INTO task (id, queue, priority, created_at, func, status, attempt, claim_count,
+                  cancel_requested)
+VALUES (?, 'default', 0, ?, 'noop', 'pending', 0, 0, 0) ON CONFLICT DO NOTHING
+"""
+INSERT_PAYLOAD = "INSERT INTO payload SELECT seq, ? FROM task WHERE id = ?"
 CLAIM = """
-UPDATE tasks SET status = 1, attempt = attempt + 1, claim_count = claim_count + 1, lease_token = :token,
-    due_at = :now + 30, worker_id = :worker, started_at = :now
-WHERE id IN (SELECT id FROM tasks WHERE status = 0 AND queue = 'default'
-             ORDER BY priority DESC, created_at, id LIMIT :limit)
-RETURNING id, claim_count, (SELECT payload FROM payloads WHERE payloads.id = tasks.id)
+UPDATE task SET status = 'running', attempt = attempt + 1, claim_count = claim_count + 1,
+    lease_token = :token, due_at = :now + 30000000, worker_id = 'raw', started_at = :now
+WHERE seq IN (SELECT seq FROM task WHERE status = 'pending' AND queue = 'default'
+              ORDER BY priority DESC, created_at, id LIMIT :limit)
+RETURNING id, claim_count, (SELECT data FROM payload WHERE payload.seq = task.seq)
 """
 RESULT = """
-INSERT INTO results VALUES (?, ?, 0, ?, ?, NULL) ON CONFLICT (task_id) DO UPDATE SET
-    claim_count = excluded.claim_count, status = excluded.status, value = excluded.value,
-    finished_at = excluded.finished_at, expires_at = excluded.expires_at
-WHERE excluded.claim_count >= results.claim_count
+INSERT INTO result (task_id, claim_count, data) VALUES (?, ?, ?)
+ON CONFLICT (task_id) DO UPDATE SET claim_count = excluded.claim_count, data = excluded.data
+WHERE excluded.claim_count >= result.claim_count
 """
 COMPLETE = """
-UPDATE tasks SET status = 2, finished_at = ?, lease_token = NULL
-WHERE id = ? AND claim_count = ? AND lease_token = ? AND status = 1
+UPDATE task SET status = 'completed', finished_at = ?, lease_token = NULL, due_at = NULL
+WHERE id = ? AND claim_count = ? AND lease_token = ? AND status = 'running'
 """
-EVENT = "INSERT INTO events (task_id, type, at, data) VALUES (?, ?, ?, NULL)"
+EVENT = "INSERT INTO event (task_id, event_type, at) VALUES (?, ?, ?)"
 
 
 class RawFull(Adapter):
@@ -79,12 +92,16 @@ class RawFull(Adapter):
         threading.Thread(target=self._work, daemon=True).start()
 
     async def finished(self) -> int:
-        (count,) = self._connection.execute("SELECT count(*) FROM tasks WHERE status = 2").fetchone()
+        (count,) = self._connection.execute(
+            "SELECT count(*) FROM task WHERE status = 'completed'"
+        ).fetchone()
         return int(count)
 
     async def round_trip(self, number: int) -> None:
         (task_id,) = self._insert([number])
-        while not self._connection.execute("SELECT 1 FROM results WHERE task_id = ?", [task_id]).fetchone():
+        while not self._connection.execute(
+            "SELECT 1 FROM result WHERE task_id = ?", [task_id]
+        ).fetchone():
             time.sleep(IDLE_SECONDS)
 
     async def teardown(self) -> None:
@@ -96,54 +113,59 @@ class RawFull(Adapter):
         connection.execute(f"PRAGMA synchronous = {self.synchronous}")
         return connection
 
-    def _insert(self, numbers: Iterable[int]) -> list[bytes]:
-        now = time.time()
-        tasks = [(_ordered_id(), json.dumps({"func": "noop", "args": [number]})) for number in numbers]
+    def _insert(self, numbers: Iterable[int]) -> list[str]:
+        now = time.time_ns() // 1000
+        tasks = [
+            (_ordered_id(), json.dumps({"args": [number], "queue_name": "default"}).encode())
+            for number in numbers
+        ]
         self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.executemany(INSERT, [(task_id, now, now) for task_id, _ in tasks])
-        self._connection.executemany("INSERT INTO payloads VALUES (?, ?)", tasks)
+        self._connection.executemany(INSERT, [(task_id, now) for task_id, _ in tasks])
+        self._connection.executemany(INSERT_PAYLOAD, [(data, task_id) for task_id, data in tasks])
         self._connection.execute("COMMIT")
         return [task_id for task_id, _ in tasks]
 
     def _work(self) -> None:
         connection = self._connect()
         while True:
-            token = os.urandom(16)
+            token = os.urandom(16).hex()
             if claimed := _claim(connection, token):
-                _settle(connection, token, [(task_id, claims, _run(payload)) for task_id, claims, payload in claimed])
+                _settle(connection, token, [(*claim, _run(payload)) for *claim, payload in claimed])
             else:
                 time.sleep(IDLE_SECONDS)
 
 
 class RawNormal(RawFull):
-    """sqlite3 in WAL mode, synced at checkpoints only: survives a killed process, not a power cut."""
+    """sqlite3 in WAL mode, synced at checkpoints: survives a killed process, not a power cut."""
 
     synchronous = "NORMAL"
 
 
-def _ordered_id() -> bytes:
-    return time.time_ns().to_bytes(8) + os.urandom(8)
+def _ordered_id() -> str:
+    text = (time.time_ns().to_bytes(8) + os.urandom(8)).hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def _run(payload: str) -> int:
+def _run(payload: bytes) -> int:
     (number,) = json.loads(payload)["args"]
     record(number)
     return number
 
 
-def _claim(connection: sqlite3.Connection, token: bytes) -> list[tuple[bytes, int, str]]:
-    values = {"token": token, "now": time.time(), "worker": "raw", "limit": BATCH}
+def _claim(connection: sqlite3.Connection, token: str) -> list[tuple[str, int, bytes]]:
+    values = {"token": token, "now": time.time_ns() // 1000, "limit": BATCH}
     connection.execute("BEGIN IMMEDIATE")
     claimed = connection.execute(CLAIM, values).fetchall()
     connection.execute("COMMIT")
     return claimed
 
 
-def _settle(connection: sqlite3.Connection, token: bytes, done: list[tuple[bytes, int, int]]) -> None:
-    now = time.time()
-    events = [(task_id, kind, now) for task_id, _, _ in done for kind in ("STARTED", "COMPLETED")]
+def _settle(connection: sqlite3.Connection, token: str, done: list[tuple[str, int, int]]) -> None:
+    now = time.time_ns() // 1000
+    results = [(task_id, claims, json.dumps(value).encode()) for task_id, claims, value in done]
+    events = [(task_id, kind, now) for kind in ("STARTED", "COMPLETED") for task_id, _, _ in done]
     connection.execute("BEGIN IMMEDIATE")
-    connection.executemany(RESULT, [(task_id, claims, json.dumps(value), now) for task_id, claims, value in done])
+    connection.executemany(RESULT, results)
     connection.executemany(COMPLETE, [(now, task_id, claims, token) for task_id, claims, _ in done])
     connection.executemany(EVENT, events)
     connection.execute("COMMIT")

@@ -76,43 +76,36 @@ class CallOptions(TaskOptions, total=False):
 class TaskTemplate:
     """All that is the same in each task of one function under the same options.
 
-    Never changed: `with_options` returns another one.
+    Never changed once made: `with_options` returns another one.
+
+    Attributes:
+        task: a task without arguments, with its options. Not to be changed.
+        delay: how long after its enqueueing a task may run.
+        lifetime: how long after its enqueueing a task expires.
+        policy: the retry policy, also where it allows no retry.
+        is_fresh: whether each task gets an id of its own.
     """
 
     def __init__(self, func: str) -> None:
-        self._base = Task(func=func)
-        self._delay: timedelta | None = None
-        self._lifetime: timedelta | None = None
-        self._is_fresh = True
-
-    @property
-    def task(self) -> Task:
-        """A task without arguments, as the options make it."""
-        return copy(self._base)
-
-    @property
-    def lifetime(self) -> timedelta | None:
-        """How long after its enqueueing a task expires."""
-        return self._lifetime
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether each task gets an id of its own."""
-        return self._is_fresh
+        self.task = Task(func=func)
+        self.delay: timedelta | None = None
+        self.lifetime: timedelta | None = None
+        self.policy = RetryPolicy()
+        self.is_fresh = True
 
     def make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
         """Return a task for one call."""
-        task = copy(self._base)
+        task = copy(self.task)
         task.args, task.kwargs = args, kwargs
         task.created_at = now = datetime.now(UTC)
-        if self._is_fresh:
+        if self.is_fresh:
             task.id = new_id()
         if task.metadata:
             task.metadata = dict(task.metadata)
-        if self._delay is not None:
-            task.run_at = now + self._delay
-        if self._lifetime is not None:
-            task.expires_at = now + self._lifetime
+        if self.delay is not None:
+            task.run_at = now + self.delay
+        if self.lifetime is not None:
+            task.expires_at = now + self.lifetime
         return task
 
     def with_options(self, options: CallOptions | TaskOptions) -> TaskTemplate:
@@ -122,105 +115,132 @@ class TaskTemplate:
             ValidationError: an option is out of its range, or two contradict each other.
             TypeError: there is no option of that name.
         """
-        after = copy(self)
-        after._base = copy(self._base)
         given = {name: value for name, value in options.items() if value is not None}
+        _check_contradictions(given)
+        after = copy(self)
+        after.task = copy(self.task)
         for name, value in given.items():
             apply = _APPLY.get(name)
             if apply is None:
                 raise TypeError(_unknown_option(name))
             apply(after, value)
-        after._set_retry(given)
-        after._check_moments(given)
+        _set_retry(after, given)
+        _check_expiry(after)
         return after
 
-    def _set_queue(self, name: Any) -> None:
-        self._base.queue_name = check_name("queue", name)
 
-    def _set_priority(self, priority: Any) -> None:
-        self._base.priority = check_priority(priority)
-
-    def _set_timeout(self, timeout: Any) -> None:
-        if timeout == math.inf:
-            self._base.timeout_seconds = None
-        else:
-            self._base.timeout_seconds = check_seconds("timeout", timeout, least=0.001)
-
-    def _set_result_ttl(self, ttl: Any) -> None:
-        self._base.result_ttl_seconds = check_seconds("result_ttl", ttl)
-
-    def _set_metadata(self, metadata: Any) -> None:
-        check_mapping("metadata", metadata)
-        self._base.metadata = dict(metadata)
-
-    def _set_delay(self, delay: Any) -> None:
-        self._delay = timedelta(seconds=check_seconds("delay", delay))
-        self._base.run_at = None
-
-    def _set_run_at(self, run_at: Any) -> None:
-        self._base.run_at = check_moment("run_at", run_at)
-        self._delay = None
-
-    def _set_expires(self, expires: Any) -> None:
-        if isinstance(expires, datetime):
-            self._base.expires_at, self._lifetime = check_moment("expires", expires), None
-        else:
-            self._lifetime = timedelta(seconds=check_seconds("expires", expires, least=0.001))
-
-    def _set_unique_key(self, key: Any) -> None:
-        self._base.unique_key = check_key("unique_key", key)
-
-    def _set_depends_on(self, parents: Any) -> None:
-        self._base.depends_on = _parent_ids(parents)
-        check_parents(self._base)
-
-    def _set_on_parent_failure(self, what: Any) -> None:
-        if what not in {"cancel", "release"}:
-            raise ValidationError("on_parent_failure", f"{what!r} is not 'cancel' or 'release'")
-        self._base.on_parent_failure = what
-
-    def _set_task_id(self, task_id: Any) -> None:
-        self._base.id = check_name("task_id", task_id)
-        self._is_fresh = False
-
-    def _set_retry(self, given: dict[str, Any]) -> None:
-        """A policy given replaces the one before; the other two options change their field of it."""
-        policy = given.get("retry") or self._base.retry or RetryPolicy()
-        changes: dict[str, Any] = {}
-        if "max_retries" in given:
-            changes["max_retries"] = given["max_retries"]
-        if "retry_on" in given:
-            changes["retry_on"] = _exceptions(given["retry_on"])
-        if changes or "retry" in given:
-            policy = check_retry(policy)
-            self._base.retry = check_retry(msgspec.structs.replace(policy, **changes))
-
-    def _check_moments(self, given: dict[str, Any]) -> None:
-        if "delay" in given and "run_at" in given:
-            raise ValidationError("delay", "give either delay or run_at, not both")
-        if {"queue", "queue_name"} <= given.keys() and given["queue"] != given["queue_name"]:
-            raise ValidationError("queue", "queue and queue_name are the same option")
-        delay, lifetime = self._delay, self._lifetime
-        if delay is not None and lifetime is not None and lifetime <= delay:
-            raise ValidationError("expires", f"after {lifetime}, but the delay is {delay}")
-        run_at, expires_at = self._base.run_at, self._base.expires_at
-        if run_at is not None and expires_at is not None and expires_at <= run_at:
-            raise ValidationError("expires", f"at {expires_at}, but the task is to run at {run_at}")
+def _set_queue(template: TaskTemplate, name: Any) -> None:
+    template.task.queue_name = check_name("queue", name)
 
 
-_APPLY: dict[str, Callable[[Any, Any], None]] = {
-    "queue": TaskTemplate._set_queue,  # pyright: ignore[reportPrivateUsage] - of this module
+def _set_priority(template: TaskTemplate, priority: Any) -> None:
+    template.task.priority = check_priority(priority)
+
+
+def _set_timeout(template: TaskTemplate, timeout: Any) -> None:
+    endless = timeout == math.inf
+    template.task.timeout_seconds = (
+        None if endless else check_seconds("timeout", timeout, least=0.001)
+    )
+
+
+def _set_result_ttl(template: TaskTemplate, ttl: Any) -> None:
+    template.task.result_ttl_seconds = check_seconds("result_ttl", ttl)
+
+
+def _set_metadata(template: TaskTemplate, metadata: Any) -> None:
+    check_mapping("metadata", metadata)
+    template.task.metadata = dict(metadata)
+
+
+def _set_delay(template: TaskTemplate, delay: Any) -> None:
+    template.delay = timedelta(seconds=check_seconds("delay", delay))
+    template.task.run_at = None
+
+
+def _set_run_at(template: TaskTemplate, run_at: Any) -> None:
+    template.delay = None
+    template.task.run_at = check_moment("run_at", run_at)
+
+
+def _set_expires(template: TaskTemplate, expires: Any) -> None:
+    if isinstance(expires, datetime):
+        template.task.expires_at = check_moment("expires", expires)
+        template.lifetime = None
+    else:
+        template.task.expires_at = None
+        template.lifetime = timedelta(seconds=check_seconds("expires", expires, least=0.001))
+
+
+def _set_unique_key(template: TaskTemplate, key: Any) -> None:
+    template.task.unique_key = check_key("unique_key", key)
+
+
+def _set_depends_on(template: TaskTemplate, parents: Any) -> None:
+    template.task.depends_on = _parent_ids(parents)
+    check_parents(template.task)
+
+
+def _set_on_parent_failure(template: TaskTemplate, what: Any) -> None:
+    if what not in ("cancel", "release"):
+        raise ValidationError("on_parent_failure", f"{what!r} is not 'cancel' or 'release'")
+    template.task.on_parent_failure = what
+
+
+def _set_task_id(template: TaskTemplate, task_id: Any) -> None:
+    template.task.id = check_name("task_id", task_id)
+    template.is_fresh = False
+
+
+def _set_later(template: TaskTemplate, value: Any) -> None:
+    """For the three options of which `_set_retry` makes one policy."""
+
+
+_APPLY: dict[str, Callable[[TaskTemplate, Any], None]] = {
+    "queue": _set_queue,
+    "queue_name": _set_queue,
+    "priority": _set_priority,
+    "timeout": _set_timeout,
+    "max_retries": _set_later,
+    "retry": _set_later,
+    "retry_on": _set_later,
+    "result_ttl": _set_result_ttl,
+    "expires": _set_expires,
+    "metadata": _set_metadata,
+    "delay": _set_delay,
+    "run_at": _set_run_at,
+    "unique_key": _set_unique_key,
+    "depends_on": _set_depends_on,
+    "on_parent_failure": _set_on_parent_failure,
+    "task_id": _set_task_id,
 }
 
 
-def _exceptions(names: Any) -> tuple[Any, ...]:
-    """The exceptions to retry on as a tuple, each of them a class or a name."""
-    several = names if isinstance(names, tuple | list | set | frozenset) else (names,)
-    for name in cast("Iterable[Any]", several):
-        is_class = isinstance(name, type) and issubclass(name, BaseException)
-        if not is_class and not isinstance(name, str):
-            raise ValidationError("retry_on", f"{name!r} is neither an exception class nor a name")
-    return tuple(cast("Iterable[Any]", several))
+def _set_retry(template: TaskTemplate, given: dict[str, Any]) -> None:
+    """A policy replaces the one before; `max_retries` and `retry_on` change one field of it."""
+    policy = check_retry(given.get("retry", template.policy))
+    changes = {name: given[name] for name in ("max_retries", "retry_on") if name in given}
+    if changes:
+        policy = check_retry(msgspec.structs.replace(policy, **changes))
+    template.policy = policy
+    template.task.retry = policy if policy.max_retries else None
+
+
+def _check_contradictions(given: dict[str, Any]) -> None:
+    if "delay" in given and "run_at" in given:
+        raise ValidationError("delay", "give either delay or run_at, not both")
+    if given.get("queue", given.get("queue_name")) != given.get("queue_name", given.get("queue")):
+        raise ValidationError("queue", "queue and queue_name name two different queues")
+
+
+def _check_expiry(template: TaskTemplate) -> None:
+    """Refuse a task that could never run."""
+    delay, lifetime = template.delay, template.lifetime
+    if delay is not None and lifetime is not None and lifetime <= delay:
+        raise ValidationError("expires", f"{lifetime} is no longer than the delay of {delay}")
+    run_at, expires_at = template.task.run_at, template.task.expires_at
+    if run_at is not None and expires_at is not None and expires_at <= run_at:
+        raise ValidationError("expires", f"{expires_at} is not after run_at, {run_at}")
 
 
 def _parent_ids(parents: Any) -> tuple[str, ...]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 
 from omniq.clock import utcnow
+from omniq.exceptions import ValidationError
 from omniq.ids import new_id, stable_name
 
 if TYPE_CHECKING:
@@ -80,9 +81,21 @@ class RetryPolicy(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     def __post_init__(self) -> None:
         if self.retry_on:
-            self.retry_on = tuple(
-                name if isinstance(name, str) else exception_name(name) for name in self.retry_on
-            )
+            self.retry_on = _exception_names(self.retry_on)
+
+
+def _exception_names(given: object) -> tuple[str, ...]:
+    """The names of one or several exceptions, each given as a class or a name."""
+    several = given if isinstance(given, tuple | list | set | frozenset) else (given,)
+    return tuple(map(_exception_name, cast("tuple[object, ...]", several)))
+
+
+def _exception_name(given: object) -> str:
+    if isinstance(given, str):
+        return given
+    if isinstance(given, type) and issubclass(given, BaseException):
+        return exception_name(given)
+    raise ValidationError("retry.retry_on", f"{given!r} is neither an exception class nor a name")
 
 
 class Task(msgspec.Struct, kw_only=True, omit_defaults=True):

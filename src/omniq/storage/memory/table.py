@@ -1,0 +1,259 @@
+"""All tasks of a memory queue and what follows from their states. Not thread-safe."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from copy import copy
+from datetime import datetime
+
+from omniq import lifecycle
+from omniq.models.task import STATE_FIELDS, Task, TaskStatus
+from omniq.storage.memory.heap import LazyHeap
+from omniq.storage.memory.lanes import PENDING, RUNNING, SCHEDULED, Lane, Record, Timer, ticks
+from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
+
+WAITING = TaskStatus.WAITING
+
+
+class TaskTable:
+    """Records by id, lanes by queue, unique keys, dependants and the order of purging.
+
+    Args:
+        on_claimable: told the queue of each task that is claimable from now or a moment on.
+        on_final: told the id of each task that became final.
+    """
+
+    def __init__(
+        self,
+        on_claimable: Callable[[str, datetime | None], None],
+        on_final: Callable[[str], None],
+    ) -> None:
+        self._on_claimable = on_claimable
+        self._on_final = on_final
+        self._records: dict[str, Record] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._keys: dict[tuple[str, str], str] = {}
+        self._children: dict[str, dict[str, None]] = {}
+        self._finished: LazyHeap[Timer] = LazyHeap(ticks)
+        self._sorted_ids: list[str] | None = []
+
+    def insert(self, task: Task, data: bytes | None, now: datetime) -> Inserted:
+        """Store a task, in the state its parents' states say; see `TaskStore.insert`."""
+        if task.id in self._records:
+            return Inserted(task.id, stored=False)
+        if task.unique_key is not None:
+            holder = self._keys.get((task.queue_name, task.unique_key))
+            if holder is not None:
+                return Inserted(holder, stored=False)
+        record = Record(self._admitted(task, now), data, self.lane(task.queue_name))
+        self._records[task.id] = record
+        self._sorted_ids = None
+        record.lane.counts[record.task.status] += 1
+        if not record.task.is_final and task.unique_key is not None:
+            self._keys[task.queue_name, task.unique_key] = task.id
+        self._arrange(record)
+        return Inserted(task.id, stored=True)
+
+    def claim(
+        self,
+        queues: list[str],
+        limit: int,
+        run: Callable[[Task], Task],
+        now: datetime,
+    ) -> list[Record]:
+        """Let `run` change up to `limit` claimable tasks; see `TaskStore.claim`."""
+        taken: list[Record] = []
+        for name in queues:
+            lane = self._lanes.get(name)
+            if lane is None or lane.paused:
+                continue
+            for record in lane.ring(now):
+                self._put(record, lifecycle.promote(record.task))
+            while len(taken) < limit and (record := lane.take(now)) is not None:
+                self._put(record, run(record.task))
+                taken.append(record)
+        return taken
+
+    def swap(self, change: Change, now: datetime) -> bool:
+        """Replace the state of a task that is as `change.before` says; see `TaskStore.swap`."""
+        before, after = change
+        record = self._records.get(before.id)
+        if record is None or not _same_fence(record.task, before):
+            return False
+        stored = record.task
+        if stored.is_final and not after.is_final and not self._retake_key(stored):
+            return False
+        if stored.status is RUNNING:
+            after = lifecycle.merge_running(stored, after)
+        self._put(record, _with_state(stored, after))
+        if after.is_final:
+            self._settle_dependants(record, now)
+        return True
+
+    def extend(self, lease: Lease, ends_at: datetime) -> Record | None:
+        """Move the end of a lease that is still held; return its task's record."""
+        record = self._records.get(lease.task_id)
+        if record is None or record.task.status is not RUNNING:
+            return None
+        if (record.task.claim_count, record.task.lease_token) != (lease[1], lease[2]):
+            return None
+        after = copy(record.task)
+        after.due_at = ends_at
+        self._put(record, after)
+        return record
+
+    def get(self, task_id: str) -> Record | None:
+        """Return the record of this id."""
+        return self._records.get(task_id)
+
+    def find(self, where: TaskFilter, ids: Iterable[str], limit: int) -> list[Record]:
+        """Return the first `limit` records among `ids` that match."""
+        found: list[Record] = []
+        for task_id in ids:
+            record = self._records[task_id]
+            if where.matches(record.task):
+                found.append(record)
+                if len(found) == limit:
+                    break
+        return found
+
+    def sorted_ids(self) -> list[str]:
+        """Return all ids in order; sorted anew only after tasks came or went."""
+        if self._sorted_ids is None:
+            self._sorted_ids = sorted(self._records)
+        return self._sorted_ids
+
+    def counts(self) -> Counts:
+        """Return the number of tasks per queue and status, without zeros."""
+        held = {
+            name: {status: count for status, count in lane.counts.items() if count}
+            for name, lane in self._lanes.items()
+        }
+        return {name: counts for name, counts in held.items() if counts}
+
+    def purge(self, finished_before: datetime, limit: int) -> int:
+        """Delete final tasks, those that finished first first; return how many."""
+        deleted = 0
+        while deleted < limit and (timer := self._finished.first()) is not None:
+            if timer[0] >= finished_before:
+                break
+            self._finished.pop()
+            self._delete(timer[2])
+            deleted += 1
+        return deleted
+
+    def lane(self, queue_name: str) -> Lane:
+        """Return the lane of a queue, made on demand."""
+        lane = self._lanes.get(queue_name)
+        if lane is None:
+            lane = self._lanes[queue_name] = Lane()
+        return lane
+
+    def paused(self) -> set[str]:
+        """Return the names of the paused queues."""
+        return {name for name, lane in self._lanes.items() if lane.paused}
+
+    def claimable_at(self, queues: list[str], now: datetime) -> datetime | None:
+        """Return from when on a claim of these queues finds something."""
+        return _earliest(lane.claimable_at(now) for lane in self._known(queues))
+
+    def next_due(self, queues: list[str]) -> datetime | None:
+        """Return the earliest `due_at` of a scheduled or running task of these queues."""
+        return _earliest(lane.next_due() for lane in self._known(queues))
+
+    def _known(self, queues: list[str]) -> list[Lane]:
+        return [self._lanes[name] for name in queues if name in self._lanes]
+
+    def _admitted(self, task: Task, now: datetime) -> Task:
+        parents = {
+            parent_id: self._records[parent_id].task.status
+            for parent_id in task.depends_on
+            if parent_id in self._records
+        }
+        after = lifecycle.admit(task, parents, now)
+        if after.status is WAITING:
+            for parent_id, status in parents.items():
+                if not status.is_final:
+                    self._children.setdefault(parent_id, {})[task.id] = None
+        return after
+
+    def _put(self, record: Record, after: Task) -> None:
+        before, record.task = record.task, after
+        if after.status is not before.status:
+            counts = record.lane.counts
+            counts[before.status] -= 1
+            counts[after.status] += 1
+            if after.is_final and not before.is_final:
+                self._release_key(after)
+        elif after.due_at == before.due_at and not after.is_final:
+            return  # as claimable as it was
+        self._arrange(record)
+
+    def _arrange(self, record: Record) -> None:
+        """Put the record where its state says: in line, on a timer, or among the finished."""
+        record.forget()
+        task, lane = record.task, record.lane
+        status = task.status
+        if status is RUNNING or status is SCHEDULED:
+            lane.set_timer(record)
+            self._on_claimable(task.queue_name, task.due_at)
+        elif status is PENDING:
+            lane.line_up(record)
+            self._on_claimable(task.queue_name, None)
+        elif task.finished_at is not None:
+            record.timer = (task.finished_at, task.id, record)
+            self._finished.push(record.timer)
+            self._on_final(task.id)
+
+    def _settle_dependants(self, record: Record, now: datetime) -> None:
+        """Tell each child once that a parent is final, and theirs if that ends them too."""
+        ended = deque([record.task])
+        while ended:
+            parent = ended.popleft()
+            for child_id in self._children.pop(parent.id, ()):
+                child = self._records[child_id]
+                if child.task.status is WAITING:
+                    status = parent.status
+                    after = lifecycle.parent_finished(child.task, parent.id, status, now)
+                    self._put(child, after)
+                    if after.is_final:
+                        ended.append(after)
+
+    def _retake_key(self, task: Task) -> bool:
+        if task.unique_key is None:
+            return True
+        key = (task.queue_name, task.unique_key)
+        return self._keys.setdefault(key, task.id) == task.id
+
+    def _release_key(self, task: Task) -> None:
+        if task.unique_key is not None:
+            del self._keys[task.queue_name, task.unique_key]
+
+    def _delete(self, record: Record) -> None:
+        record.forget()
+        task = record.task
+        del self._records[task.id]
+        self._sorted_ids = None
+        record.lane.counts[task.status] -= 1
+        for parent_id in task.depends_on:
+            self._children.get(parent_id, {}).pop(task.id, None)
+
+
+def _same_fence(stored: Task, seen: Task) -> bool:
+    return (
+        stored.claim_count == seen.claim_count
+        and stored.lease_token == seen.lease_token
+        and stored.status is seen.status
+    )
+
+
+def _with_state(stored: Task, state: Task) -> Task:
+    after = copy(stored)
+    for name in STATE_FIELDS:
+        setattr(after, name, getattr(state, name))
+    return after
+
+
+def _earliest(moments: Iterable[datetime | None]) -> datetime | None:
+    return min((moment for moment in moments if moment is not None), default=None)
