@@ -1,8 +1,8 @@
-"""What the harness asks of a task queue: a handful of acts, each timed by the queue-independent code here.
+"""What the harness asks of a task queue: a handful of acts, timed alike for all.
 
-An adapter lives in a child process of the harness (``bench.child``) and its methods are coroutines there; a blocking
-library just blocks, since nothing else runs in that loop. Every task of a benchmark takes one ``int``, calls
-``bench.recorder.record`` with it and returns it.
+An adapter lives in a child process of the harness (``bench.child``) and its methods are coroutines
+there; a blocking library just blocks, since nothing else runs in that loop. Every task of a
+benchmark takes one ``int``, calls ``bench.recorder.record`` with it and returns it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Adapter(ABC):
 
     @abstractmethod
     async def setup(self, directory: Path) -> None:
-        """Open the queue with all its files in ``directory``; called once in each process, client or worker."""
+        """Open the queue, with all its files in ``directory``; called once in each process."""
 
     @abstractmethod
     async def enqueue(self, number: int) -> None:
@@ -37,22 +37,23 @@ class Adapter(ABC):
     async def start_worker(self, processes: int) -> None:
         """Begin to run tasks in this process, in the background.
 
-        ``processes`` is 1 unless the library's worker forks its own (``Entry.supervised``). May replace this process.
+        ``processes`` is 1 unless the library's worker forks its own (``Entry.supervised``). May
+        replace this process.
         """
 
     async def run_worker_command(self) -> None:
-        """Become the worker as a user starts it, with its own command; by default the same as ``start_worker``."""
+        """Become the worker by the command that a user gives; by default, ``start_worker``."""
         await self.start_worker(1)
 
     @abstractmethod
     async def finished(self) -> int:
-        """Return how many tasks have their result stored and their final state reached, as the store says."""
+        """Return how many tasks the store says are settled: result and final state both there."""
 
     @abstractmethod
     async def round_trip(self, number: int) -> None:
         """Enqueue one task and wait for its result by the library's own means."""
 
-    async def teardown(self) -> None:
+    async def teardown(self) -> None:  # noqa: B027 - most have nothing to close
         """Close what ``setup`` and ``start_worker`` opened."""
 
     async def enqueue_one_by_one(self, n: int) -> float:
@@ -63,7 +64,7 @@ class Adapter(ABC):
         return time.perf_counter() - began
 
     async def enqueue_concurrently(self, n: int, width: int) -> float:
-        """Enqueue ``n`` tasks with ``width`` calls in flight all the time; return the seconds it took."""
+        """Enqueue ``n`` tasks with ``width`` calls always in flight; return the seconds it took."""
         numbers = iter(range(n))
         began = time.perf_counter()
         await asyncio.gather(*(self._enqueue_each(numbers) for _ in range(width)))

@@ -17,11 +17,12 @@ class Entry:
     """Where an adapter is, and how the harness has to drive it.
 
     Attributes:
-        target: ``module:Class`` of the adapter, imported only in child processes.
-        package: the import name of the library, to tell whether it is installed; None for the standard library.
-        in_process: the worker runs in the process that enqueues, since nobody else can see the queue.
-        supervised: the worker forks its own processes, so two workers are one command.
-        pace: how many tasks it drains, so that a slow one does not last and a fast one is not over at once.
+        target: ``module:Class`` of the adapter, imported only in child processes. package: the
+        import name of the library, to tell whether it is installed; None for the standard library.
+        in_process: the worker runs in the process that enqueues, since nobody else can see the
+        queue. supervised: the worker forks its own processes, so two workers are one command. pace:
+        how many tasks it drains, so that a slow one does not last and a fast one is not over at
+        once.
     """
 
     name: str

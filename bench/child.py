@@ -1,9 +1,9 @@
 """A process of a benchmark: it holds one adapter and obeys the harness, one JSON line for each act.
 
-``python -m bench.child <module:Class> client`` answers acts such as ``{"act": "enqueue_one_by_one", "n": 100}`` with
-``{"value": …}`` or ``{"error": …}``. With ``worker`` or ``command`` it sets up, says that it is ready, waits for one
-line (so that several workers begin together), and works until it is ended. It imports little, because its memory is
-one of the numbers measured.
+``python -m bench.child <module:Class> client`` answers acts such as ``{"act": "enqueue_one_by_one",
+"n": 100}`` with ``{"value": …}`` or ``{"error": …}``. With ``worker`` or ``command`` it sets up,
+says that it is ready, waits for one line (so that several workers begin together), and works until
+it is ended. It imports little, because its memory is one of the numbers measured.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from bench.catalogue import load
 from bench.recorder import DIRECTORY_VARIABLE, RunReader
 
 POLL_SECONDS = 0.002
+STALLED_SECONDS = 15.0
 IDLE_SECONDS = (0.02, 0.05)
 
 
@@ -42,7 +43,7 @@ class Client:
         return await self.adapter.enqueue_concurrently(n, width)
 
     async def enqueue_bulk(self, n: int) -> float | None:
-        """Return the seconds that one bulk enqueue of ``n`` tasks takes; None where the library has no such call."""
+        """Return the seconds that one bulk call takes; None where the library has none."""
         began = time.perf_counter()
         try:
             await self.adapter.enqueue_bulk(range(n))
@@ -54,38 +55,48 @@ class Client:
         """Store ``n`` tasks."""
         await self.adapter.fill(n)
 
-    async def drain(self, n: int, timeout_seconds: float) -> int:
-        """Work in this process until ``n`` tasks are finished; return that moment in monotonic nanoseconds."""
+    async def drain(self, n: int) -> int:
+        """Work here until ``n`` tasks are finished; return that moment in monotonic nanoseconds."""
         await self.adapter.start_worker(1)
-        return await self.wait_finished(n, timeout_seconds)
+        return await self.wait_finished(n)
 
-    async def end_to_end(self, n: int, width: int, timeout_seconds: float) -> float:
-        """Return the seconds from the first of ``n`` enqueues, ``width`` at a time, to the last result."""
+    async def end_to_end(self, n: int, width: int) -> float:
+        """Return the seconds from the first of ``n`` enqueues to the last result."""
         await self.adapter.start_worker(1)
         began_at = time.monotonic_ns()
         await self.adapter.enqueue_concurrently(n, width)
-        return (await self.wait_finished(n, timeout_seconds) - began_at) / 1e9
+        return (await self.wait_finished(n) - began_at) / 1e9
 
     async def start_worker(self) -> None:
         """Begin to work in this process."""
         await self.adapter.start_worker(1)
 
-    async def wait_finished(self, n: int, timeout_seconds: float) -> int:
+    async def wait_finished(self, n: int) -> int:
         """Wait until ``n`` tasks have run and are settled in the store; return that moment.
 
         The cheap run log is watched first, so that the store is asked only at the very end.
+
+        Raises:
+            TimeoutError: nothing moved for ``STALLED_SECONDS``.
         """
-        deadline = time.monotonic() + timeout_seconds
-        while self._runs.count() < n:
-            self._check(deadline, f"only {self._runs.count()} of {n} tasks ran")
-            await asyncio.sleep(POLL_SECONDS)
-        while (finished := await self.adapter.finished()) < n:
-            self._check(deadline, f"only {finished} of {n} tasks were settled")
-            await asyncio.sleep(POLL_SECONDS)
+        await self._wait_for(n, self._count_runs, "ran")
+        await self._wait_for(n, self.adapter.finished, "were settled")
         return time.monotonic_ns()
 
+    async def _wait_for(self, n: int, count: Callable[[], Awaitable[int]], what: str) -> None:
+        reached, moved_at = -1, time.monotonic()
+        while (now := await count()) < n:
+            if now > reached:
+                reached, moved_at = now, time.monotonic()
+            elif time.monotonic() > moved_at + STALLED_SECONDS:
+                raise TimeoutError(f"only {now} of {n} tasks {what}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _count_runs(self) -> int:
+        return self._runs.count()
+
     async def latency(self, first: int, samples: int, budget_seconds: float) -> list[list[float]]:
-        """Send single tasks into an idle queue; return [seconds to start, seconds to seen result] of each.
+        """Send tasks one by one into an idle queue; return [seconds to start, to result] of each.
 
         Stops early when the budget is used up, for the sake of slow pollers.
         """
@@ -102,11 +113,6 @@ class Client:
         started = self._runs.started_at()
         return [[(started[n] - sent[n]) / 1e9, (seen[n] - sent[n]) / 1e9] for n in seen]
 
-    @staticmethod
-    def _check(deadline: float, what: str) -> None:
-        if time.monotonic() > deadline:
-            raise TimeoutError(what)
-
 
 async def serve(client: Client, replies: TextIO) -> None:
     """Answer acts until the harness closes the pipe."""
@@ -115,7 +121,7 @@ async def serve(client: Client, replies: TextIO) -> None:
         act: Callable[..., Awaitable[Any]] = getattr(client, request.pop("act"))
         try:
             reply = {"value": await act(**request)}
-        except Exception as error:  # the boundary of this process: the harness reports it
+        except Exception as error:  # noqa: BLE001 - the edge of this process: the harness tells
             reply = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(reply), file=replies, flush=True)
 

@@ -27,7 +27,7 @@ class Floor:
     figure: Figure
     limit: float
     at_most: bool = False
-    unit: str = "×"
+    unit: str = "times"
 
     def judge(self, results: Results) -> Verdict | None:
         """Compare the figure with the limit; None where this run did not measure it."""

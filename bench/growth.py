@@ -1,7 +1,7 @@
-"""Growth mode: how fast OmniQ claims from stores with ever more tasks waiting, delayed and finished.
+"""Growth mode: how fast OmniQ claims from a store as ever more tasks lie in it.
 
-One store a size, filled first; then rounds over all sizes in turn. Durability is ``fast``, so that the disk's mood
-cannot hide what the size costs.
+One store a size, filled first; then rounds over all sizes in turn. Durability is ``fast``, so that
+the disk's mood cannot hide what the size costs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ async def run_growth(sizes: Sizes, results: Results, say: Callable[[str], None])
         async with AsyncExitStack() as stack:
             queues: dict[int, BaseQueue] = {}
             for size in sizes.growth:
-                say(f"growth: filling a store with 3 × {size:,} tasks")
+                say(f"growth: filling a store with {size:,} tasks of each kind")
                 queues[size] = AsyncSQLiteQueue(str(Path(name) / f"{size}.db"), durability="fast")
                 await stack.enter_async_context(queues[size])
                 await _fill(queues[size], size, spare=claimed)

@@ -21,7 +21,8 @@ class OmniQMemory(Adapter):
     async def setup(self, directory: Path) -> None:
         self._q = OmniQ("memory://")
         self._noop = self._q.task(run_noop)
-        self._worker: asyncio.Task[None] | None = None
+        self._worker = Worker(self._q, concurrency=CONCURRENCY)
+        self._work: asyncio.Task[None] | None = None
         await self._q.connect()
 
     async def enqueue(self, number: int) -> None:
@@ -31,10 +32,10 @@ class OmniQMemory(Adapter):
         await self._noop.enqueue_many([(number,) for number in numbers])
 
     async def start_worker(self, processes: int) -> None:
-        self._worker = asyncio.create_task(Worker(self._q, concurrency=CONCURRENCY).run())
+        self._work = asyncio.create_task(self._worker.run())
 
     async def finished(self) -> int:
-        counts = await self._q.tasks.counts()
+        counts = await self._q.task_queue.counts()
         return counts.get("default", {}).get(TaskStatus.COMPLETED, 0)
 
     async def round_trip(self, number: int) -> None:
@@ -42,9 +43,9 @@ class OmniQMemory(Adapter):
         await handle.result(timeout=TIMEOUT_SECONDS)
 
     async def teardown(self) -> None:
-        if self._worker is not None:
-            self._worker.cancel()
-            await asyncio.wait([self._worker])
+        if self._work is not None:
+            self._worker.stop()
+            await self._work
         await self._q.disconnect()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from bench.adapter import Adapter
+from omniq.worker import Worker
 
 TIMEOUT_SECONDS = 30.0
 CONCURRENCY = 100
@@ -32,7 +33,8 @@ class OmniQSQLiteFull(Adapter):
         self._q, self._noop = q, noop
         await q.connect()
         self._store = sqlite3.connect(directory / "omniq.db", isolation_level=None)
-        self._worker: asyncio.Task[None] | None = None
+        self._worker = Worker(q, concurrency=CONCURRENCY)
+        self._work: asyncio.Task[None] | None = None
 
     async def enqueue(self, number: int) -> None:
         await self._noop.enqueue(number)
@@ -41,9 +43,7 @@ class OmniQSQLiteFull(Adapter):
         await self._noop.enqueue_many([(number,) for number in numbers])
 
     async def start_worker(self, processes: int) -> None:
-        from omniq.worker import Worker
-
-        self._worker = asyncio.create_task(Worker(self._q, concurrency=CONCURRENCY).run())
+        self._work = asyncio.create_task(self._worker.run())
 
     async def run_worker_command(self) -> None:
         command = ["-m", "omniq", "worker", "bench.omniq_app:q", "--concurrency", str(CONCURRENCY)]
@@ -58,9 +58,9 @@ class OmniQSQLiteFull(Adapter):
         await handle.result(timeout=TIMEOUT_SECONDS)
 
     async def teardown(self) -> None:
-        if self._worker is not None:
-            self._worker.cancel()
-            await asyncio.wait([self._worker])
+        if self._work is not None:
+            self._worker.stop()
+            await self._work
         self._store.close()
         await self._q.disconnect()
 

@@ -22,12 +22,12 @@ REPLY_SECONDS = 300.0
 END_SECONDS = 5.0
 
 
-class ChildFailed(Exception):
+class ChildError(Exception):
     """A child answered with an error, fell silent or ended."""
 
 
 class Child:
-    """One process with an adapter, as a context manager; see ``bench.child`` for the roles and acts."""
+    """One process with an adapter; see ``bench.child`` for the roles and acts."""
 
     def __init__(
         self, entry: Entry, role: str, directory: Path, *, capacity: int, processes: int = 1
@@ -69,7 +69,7 @@ class Child:
         return self._reply(act)
 
     def end(self) -> None:
-        """End the process and all it forked: first by closing its pipe and SIGTERM, then by SIGKILL."""
+        """End the process and all it forked: by closing its pipe and SIGTERM, then SIGKILL."""
         with contextlib.suppress(BrokenPipeError):
             _pipe(self._process.stdin).close()
         self._process.terminate()
@@ -94,23 +94,26 @@ class Child:
             pipe.write(line)
             pipe.flush()
         except BrokenPipeError as error:
-            raise ChildFailed(f"ended early: {self._last_words()}") from error
+            raise ChildError(f"ended early: {self._last_words()}") from error
 
     def _reply(self, act: str) -> Any:
         pipe = _pipe(self._process.stdout)
         if not select.select([pipe], [], [], REPLY_SECONDS)[0]:
-            raise ChildFailed(f"{act}: no answer within {REPLY_SECONDS:.0f} s")
+            raise ChildError(f"{act}: no answer within {REPLY_SECONDS:.0f} s")
         line = pipe.readline()
         if not line:
-            raise ChildFailed(f"{act}: ended early: {self._last_words()}")
+            raise ChildError(f"{act}: ended early: {self._last_words()}")
         reply = json.loads(line)
         if "error" in reply:
-            raise ChildFailed(f"{act}: {reply['error']}; {self._last_words()}")
+            raise ChildError(f"{act}: {reply['error']}; {self._last_words()}")
         return reply["value"]
 
     def _last_words(self) -> str:
-        lines = self._stderr.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        """Return the last line that this process or a worker beside it wrote to stderr."""
+        for path in (self._stderr, *self._stderr.parent.glob("*.err")):
+            if lines := path.read_text(errors="replace").strip().splitlines():
+                return lines[-1]
+        return "it said nothing"
 
 
 def _environment(directory: Path, capacity: int) -> Mapping[str, str]:
@@ -119,7 +122,7 @@ def _environment(directory: Path, capacity: int) -> Mapping[str, str]:
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     if pipe is None:
-        raise ChildFailed("The child has no pipe.")
+        raise ChildError("The child has no pipe.")
     return pipe
 
 
@@ -132,7 +135,7 @@ def _tree(pid: int) -> Iterator[int]:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Add up schedstat's nanoseconds of all threads: the 10 ms ticks of /proc/<pid>/stat are too coarse for idling."""
+    """Add up all threads' nanoseconds; the ticks of /proc/<pid>/stat are too coarse for idling."""
     total = 0
     for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
         with contextlib.suppress(OSError):

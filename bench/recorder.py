@@ -1,12 +1,14 @@
 """A log of runs that costs the same for every peer, to prove that each task ran exactly once.
 
-Every benchmark task calls ``record(number)``. The first call in a process maps a file of its own, ``runs-<pid>.bin``,
-into memory; each call then takes the next free slot (``next()`` of an ``itertools.count`` is atomic under the GIL, so
-threads never share one) and writes two 64-bit words there: the moment of the run and the task's number plus one. That
-is about 0.2 µs, no lock and no system call; the pages belong to the kernel, so they outlive a killed worker, and
-another process sees them at once. Nothing is ever overwritten: a task that ran twice has two slots.
+Every benchmark task calls ``record(number)``. The first call in a process maps a file of its own,
+``runs-<pid>.bin``, into memory; each call then takes the next free slot (``next()`` of an
+``itertools.count`` is atomic under the GIL, so threads never share one) and writes two 64-bit words
+there: the moment of the run and the task's number plus one. That is about 0.2 µs, no lock and no
+system call; the pages belong to the kernel, so they outlive a killed worker, and another process
+sees them at once. Nothing is ever overwritten: a task that ran twice has two slots.
 
-After a drain the harness reads all files: each number from 0 to n-1 has to be there once, and no other.
+After a drain the harness reads all files: each number from 0 to n-1 has to be there once, and no
+other.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class RunLog:
         self._offsets = count(0, WORDS_PER_RUN)
 
     def append(self, number: int) -> None:
-        """Add one run, visible at once to readers; the number goes last, for it marks the slot as used."""
+        """Add one run, seen by readers at once; the number goes last, as it marks the slot used."""
         offset = next(self._offsets)
         self._words[offset + 1] = time.monotonic_ns()
         self._words[offset] = number + 1
@@ -86,7 +88,10 @@ class Exactness:
         return not (self.lost or self.doubled or self.unknown)
 
     def __str__(self) -> str:
-        return f"of {self.expected} tasks: {self.lost} lost, {self.doubled} doubled, {self.unknown} unknown"
+        return (
+            f"of {self.expected} tasks: {self.lost} lost, {self.doubled} doubled, "
+            f"{self.unknown} unknown"
+        )
 
 
 class RunReader:
@@ -98,7 +103,7 @@ class RunReader:
         self._maps: dict[Path, memoryview] = {}
 
     def count(self) -> int:
-        """Return how many runs are logged so far, looking only at slots that are new since the last call."""
+        """Return how many runs are logged so far, looking only at slots new since the last call."""
         for path in self._directory.glob("runs-*.bin"):
             words = self._words(path)
             used = self._used.get(path, 0)

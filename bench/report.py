@@ -122,7 +122,7 @@ def _show_measured(
         values = [results.median(entry.name, column.metric) for column in shown]
         if any(value is not None for value in values):
             cells = (
-                "–" if value is None else column.text(value)
+                "-" if value is None else column.text(value)
                 for column, value in zip(shown, values, strict=True)
             )
             table.add_row(entry.name, *cells)

@@ -14,8 +14,8 @@ class Results:
     """Samples by (adapter, metric), and what went wrong."""
 
     samples: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
-    problems: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list[str])
+    skipped: list[str] = field(default_factory=list[str])
 
     def add(self, name: str, values: Mapping[str, float]) -> None:
         """Keep one round's values of one adapter."""

@@ -1,4 +1,4 @@
-"""The run: every part, in interleaved rounds, so that a slow minute of the machine hits all adapters alike."""
+"""The run, in interleaved rounds, so that a slow minute of the machine hits all alike."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import subprocess
 from collections.abc import Callable, Sequence
 
 from bench.catalogue import Entry
-from bench.measure import PARTS, NotExact
-from bench.process import ChildFailed
+from bench.measure import PARTS
+from bench.process import ChildError
 from bench.results import Results
 from bench.sizes import Sizes
+from bench.stage import InexactError
 
 
 def run_rounds(
@@ -19,7 +20,7 @@ def run_rounds(
     results: Results,
     say: Callable[[str], None],
 ) -> None:
-    """Measure each part of each adapter once a round; a failure is noted and does not stop the others."""
+    """Measure each part of each adapter once a round; a failure is noted, the rest goes on."""
     for number in range(1, sizes.rounds + 1):
         for part in parts:
             for entry in entries:
@@ -38,5 +39,5 @@ def installed(entries: Sequence[Entry], results: Results) -> list[Entry]:
 def _measure(entry: Entry, part: str, sizes: Sizes, results: Results) -> None:
     try:
         results.add(entry.name, PARTS[part](entry, sizes))
-    except (ChildFailed, NotExact, subprocess.CalledProcessError) as error:
+    except (ChildError, InexactError, subprocess.CalledProcessError) as error:
         results.problems.append(f"{entry.name}, {part}: {error}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 from apscheduler import AsyncScheduler, TaskDefaults
+from apscheduler.datastores.memory import MemoryDataStore
 
 from bench.adapter import Adapter
 from bench.recorder import record
@@ -33,8 +35,9 @@ class APSchedulerMemory(Adapter):
         await self._scheduler.start_in_background()
 
     async def finished(self) -> int:
-        # No public count of stored results exists; a job leaves the store in the step that stores its result.
-        return len(self._scheduler.data_store._job_results)  # pyright: ignore
+        # There is no public count; a job leaves the store in the step that stores its result.
+        store = cast("MemoryDataStore", self._scheduler.data_store)
+        return len(store._job_results)  # pyright: ignore[reportPrivateUsage] - see above
 
     async def round_trip(self, number: int) -> None:
         await self._scheduler.run_job("noop", args=[number])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from huey import MemoryHuey
 
@@ -17,7 +18,7 @@ class HueyMemory(Adapter):
     """Huey with its memory storage, results kept."""
 
     async def setup(self, directory: Path) -> None:
-        self._huey = MemoryHuey("bench")
+        self._huey: Any = MemoryHuey("bench")
         self._noop = self._huey.task(name="noop")(run_noop)
 
     async def enqueue(self, number: int) -> None:

@@ -1,10 +1,10 @@
 """Huey on SQLite, in its three levels of durability.
 
-The worker is Huey's own ``Consumer`` with threads. Its number of threads is the fastest we found (see the README): more
-of them only contend for the one connection.
+The worker is Huey's own ``Consumer`` with threads. Its number of threads is the fastest we found
+(see the README): more of them only contend for the one connection.
 
-Huey's ``fsync`` option: True sets synchronous=FULL, False sets synchronous=OFF. The default, None, leaves SQLite's own
-default, which is FULL in the usual builds; in Huey before 3.0 it was OFF.
+Huey's ``fsync`` option: True sets synchronous=FULL, False sets synchronous=OFF. The default, None,
+leaves SQLite's own default, which is FULL in the usual builds; in Huey before 3.0 it was OFF.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class HueyDefault(HueyFsync):
 
 
 class HueyNoSync(HueyFsync):
-    """Huey that leaves writing back to the operating system, and can lose or corrupt tasks at a power cut."""
+    """Huey that never syncs: a power cut can lose tasks or corrupt the file."""
 
     fsync = False
 

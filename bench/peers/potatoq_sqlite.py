@@ -1,7 +1,7 @@
 """potatoq on SQLite (WAL, synchronous=NORMAL, at least once, results kept).
 
-Its worker is a supervisor that forks; so the adapter becomes the real command, with one or two processes and without
-recycling them (by default each is replaced after 1000 tasks).
+Its worker is a supervisor that forks; so the adapter becomes the real command, with one or two
+processes and without recycling them (by default each is replaced after 1000 tasks).
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
+
+from potatoq.brokers.sqlite import SQLiteBroker
 
 from bench.adapter import Adapter
 
@@ -55,7 +58,8 @@ class PotatoqSQLite(Adapter):
         os.execv(sys.executable, [sys.executable, *command])
 
     async def finished(self) -> int:
-        (count,) = self._app.broker.conn.execute("SELECT count(*) FROM potatoq_results").fetchone()
+        broker = cast("SQLiteBroker", self._app.broker)
+        (count,) = broker.conn.execute("SELECT count(*) FROM potatoq_results").fetchone()
         return int(count)
 
     async def round_trip(self, number: int) -> None:

@@ -1,4 +1,4 @@
-"""The limit of the driver: the standard library's sqlite3 doing the writes that OmniQ does, and nothing else.
+"""The limit of the driver: sqlite3 doing the writes that OmniQ does, and nothing else.
 
 The tables and indexes are laid out like OmniQ's. Two transactions per batch of 100: claim with one
 ``UPDATE … RETURNING``; then store the results, move the tasks to completed if the claim is still
@@ -8,6 +8,7 @@ directly.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
@@ -98,11 +99,10 @@ class RawFull(Adapter):
         return int(count)
 
     async def round_trip(self, number: int) -> None:
-        (task_id,) = self._insert([number])
-        while not self._connection.execute(
-            "SELECT 1 FROM result WHERE task_id = ?", [task_id]
-        ).fetchone():
-            time.sleep(IDLE_SECONDS)
+        ids = self._insert([number])
+        query = "SELECT 1 FROM result WHERE task_id = ?"
+        while not self._connection.execute(query, ids).fetchone():  # noqa: ASYNC110 - a file
+            await asyncio.sleep(IDLE_SECONDS)
 
     async def teardown(self) -> None:
         self._connection.close()
@@ -130,7 +130,8 @@ class RawFull(Adapter):
         while True:
             token = os.urandom(16).hex()
             if claimed := _claim(connection, token):
-                _settle(connection, token, [(*claim, _run(payload)) for *claim, payload in claimed])
+                done = [(task_id, claims, _run(data)) for task_id, claims, data in claimed]
+                _settle(connection, token, done)
             else:
                 time.sleep(IDLE_SECONDS)
 

@@ -1,7 +1,7 @@
 """taskiq's InMemoryBroker.
 
-It creates an asyncio task for each message at once. Enqueuing never yields to the loop here, so the tasks of a drain
-begin only when the drain does.
+It creates an asyncio task for each message at once. Enqueuing never yields to the loop here, so the
+tasks of a drain begin only when the drain does.
 """
 
 from __future__ import annotations

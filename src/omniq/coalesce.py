@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from omniq.exceptions import ValidationError
 from omniq.loops import PerLoop
 
 T = TypeVar("T")
@@ -20,7 +21,9 @@ class Coalescer(Generic[T, R]):
     """Gathers concurrent `submit` calls into calls of `run`, which takes and returns many.
 
     `run` must return one result per item, in order. When it raises, every call of that batch gets
-    the exception. A caller that is cancelled leaves its item in the batch: it may still be done.
+    the exception; but a ValidationError, before which `run` must have done nothing, only reaches
+    the calls at fault. A caller that is cancelled leaves its item in the batch: it may still be
+    done.
     """
 
     def __init__(
@@ -36,9 +39,7 @@ class Coalescer(Generic[T, R]):
 class _Lane(Generic[T, R]):
     """The waiting items of one event loop."""
 
-    def __init__(
-        self, run: Callable[[list[T]], Awaitable[Sequence[R]]], max_batch: int
-    ) -> None:
+    def __init__(self, run: Callable[[list[T]], Awaitable[Sequence[R]]], max_batch: int) -> None:
         self._run = run
         self._max_batch = max_batch
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
@@ -68,11 +69,22 @@ class _Lane(Generic[T, R]):
             for _, future in batch:
                 future.cancel()
             raise
+        except ValidationError as error:
+            if len(batch) == 1:
+                _fail(batch, error)
+                return
+            middle = len(batch) // 2
+            await self._run_batch(batch[:middle])
+            await self._run_batch(batch[middle:])
         except Exception as error:  # noqa: BLE001 - handed to every caller of the batch
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
+            _fail(batch, error)
         else:
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():
                     future.set_result(result)
+
+
+def _fail(batch: list[tuple[T, asyncio.Future[R]]], error: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)

@@ -292,7 +292,11 @@ class RecordCodec:
             value = getattr(record, name)
             if not value and type(value) in (dict, tuple, int, bool, str):
                 continue
-            plain = tuple(_plain_items(value, name, 0)) if type(value) is tuple and name == "args" else to_plain(value, name)
+            plain = (
+                tuple(_plain_items(value, name, 0))
+                if type(value) is tuple and name == "args"
+                else to_plain(value, name)
+            )
             if plain != value or type(plain) is not type(value):
                 changed[name] = plain
         return msgspec.structs.replace(record, **changed) if changed else record

@@ -108,6 +108,13 @@ class TaskTemplate:
             task.expires_at = now + self.lifetime
         return task
 
+    def named(self, func: str) -> TaskTemplate:
+        """Return the same template for the tasks of another function."""
+        after = copy(self)
+        after.task = copy(self.task)
+        after.task.func = func
+        return after
+
     def with_options(self, options: CallOptions | TaskOptions) -> TaskTemplate:
         """Return a template with these options changed.
 

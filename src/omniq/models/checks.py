@@ -93,7 +93,8 @@ def check_retry(policy: object) -> RetryPolicy:
         raise ValidationError("retry", f"expected a RetryPolicy, got {type(policy).__name__}")
     if type(policy.max_retries) is not int or not 0 <= policy.max_retries <= MAX_RETRIES:
         raise ValidationError(
-            "retry.max_retries", f"{policy.max_retries!r} is no integer between 0 and {MAX_RETRIES:,}"
+            "retry.max_retries",
+            f"{policy.max_retries!r} is no integer between 0 and {MAX_RETRIES:,}",
         )
     check_seconds("retry.delay_seconds", policy.delay_seconds)
     check_seconds("retry.max_delay_seconds", policy.max_delay_seconds)

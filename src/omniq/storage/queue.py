@@ -21,6 +21,7 @@ from omniq.exceptions import (
     TaskExistsError,
 )
 from omniq.ids import check_name, new_id, new_token
+from omniq.models.checks import checked_task
 from omniq.models.task import STATE_FIELDS, Task, TaskStatus
 from omniq.storage.taskstore import Change, Inserted, Lease, TaskFilter, TaskStore
 
@@ -135,7 +136,7 @@ class BaseQueue(TaskStore, ABC):
             LeaseLostError: another run holds the task, or it is final already.
         """
         after = lifecycle.settle(task, outcome, now or utcnow())
-        if not await self._swaps.submit(Change(task, after)):
+        if not await self._change(task, after, now):
             raise LeaseLostError(
                 f"task {task.id} is no longer held by claim {task.claim_count}; nothing was changed"
             )
@@ -163,7 +164,7 @@ class BaseQueue(TaskStore, ABC):
         for _ in range(_CAS_ATTEMPTS):
             task = await self._required(task_id)
             after = lifecycle.request_cancel(task, now or utcnow())
-            if after == task or await self._swaps.submit(Change(task, after)):
+            if after == task or await self._change(task, after, now):
                 return after
         raise StaleTaskError(f"task {task_id} kept changing; try again")
 
@@ -253,6 +254,7 @@ class BaseQueue(TaskStore, ABC):
         Returns the task as stored. The request (function, arguments, options) never changes.
 
         Raises:
+            ValidationError: the state is none, such as an unknown status.
             NotFoundError: there is no such task.
             StaleTaskError: it was claimed or finished by somebody else since it was read.
         """
@@ -261,8 +263,8 @@ class BaseQueue(TaskStore, ABC):
         wanted = copy(stored)
         for name in STATE_FIELDS:
             setattr(wanted, name, getattr(task, name))
-        after = lifecycle.edited(stored, wanted, now or utcnow())
-        if not same_run or not await self._swaps.submit(Change(stored, after)):
+        after = lifecycle.edited(stored, checked_task(wanted), now or utcnow())
+        if not same_run or not await self._change(stored, after, now):
             raise StaleTaskError(f"task {task.id} was changed by somebody else; read it again")
         return after
 
@@ -301,20 +303,35 @@ class BaseQueue(TaskStore, ABC):
     get_queue_size_sync = blocking(get_queue_size)
     cleanup_expired_tasks_sync = blocking(cleanup_expired_tasks)
 
+    async def _change(self, before: Task, after: Task, now: datetime | None) -> bool:
+        """Swap one task: coalesced, unless the caller says which moment its dependants see."""
+        if now is None:
+            return await self._swaps.submit(Change(before, after))
+        return (await self.swap([Change(before, after)], now=now))[0]
+
     async def _insert_chunks(self, tasks: list[Task]) -> list[Inserted]:
+        if len(tasks) > 1000:  # noqa: PLR2004 - the chunk below: one bad task stops them all
+            for task in tasks:
+                checked_task(task)
         inserted: list[Inserted] = []
         for start in range(0, len(tasks), 1000):
             inserted += await self.insert(tasks[start : start + 1000])
         return inserted
 
     async def _require_parents(self, tasks: Sequence[Task]) -> None:
-        wanted = {parent for task in tasks for parent in task.depends_on} - {t.id for t in tasks}
-        if not wanted:
-            return
+        """Refuse tasks whose parents neither exist nor come before them in the same call."""
+        wanted: set[str] = set()
+        earlier: set[str] = set()
+        for task in tasks:
+            if getattr(task, "depends_on", ()):
+                wanted |= set(checked_task(task).depends_on) - earlier
+            earlier.add(getattr(task, "id", ""))
         ids = sorted(wanted)
         for parent_id, parent in zip(ids, await self.get(ids), strict=True):
             if parent is None:
-                raise NotFoundError(f"depends_on: there is no task {parent_id}")
+                raise NotFoundError(
+                    f"depends_on: there is no task {parent_id}; a parent comes before its children"
+                )
 
     async def _required(self, task_id: str) -> Task:
         task = await self.get_task(task_id)

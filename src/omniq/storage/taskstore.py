@@ -96,8 +96,10 @@ class TaskStore(Component):
     ) -> list[Inserted]:
         """Store each task unless its id is known or a live task of its queue holds its unique key.
 
-        The state a new task starts in is `lifecycle.admit` of its parents' states, read in the same
-        atomic step; parents may come earlier in the same call.
+        A task that is final from the start (a migrated one, or one whose parent failed) needs no
+        key, so it is stored in any case. The state a new task starts in is `lifecycle.admit` of
+        its parents' states, read in the same atomic step; parents may come earlier in the same
+        call.
 
         Returns:
             In order, the id that now stands for each task and whether it was stored.
@@ -218,8 +220,9 @@ class TaskStore(Component):
 
     async def wait_final(self, task_ids: Sequence[str], timeout: float) -> None:  # noqa: ASYNC109 - see wait
         """Return when one of these tasks may have become final, after `timeout` at the latest."""
+        ids = [check_name("task_id", task_id) for task_id in task_ids]
         await self.connect()
-        await self._wait_final(list(task_ids), max(0.0, timeout))
+        await self._wait_final(ids, max(0.0, timeout))
 
     async def announce(self, worker_id: str) -> None:
         """Say that this worker lives in this process, for backends that notice its death.
@@ -312,8 +315,10 @@ class TaskStore(Component):
         await asyncio.sleep(min(timeout, LONGEST_POLL_SECONDS / 10))
 
     async def _until_due(self, queues: list[str], timeout: float) -> float:  # noqa: ASYNC109 - see wait
-        """Seconds until a task comes due by itself, `timeout` at most."""
-        due_at = await self._next_due(queues) if timeout > 0 else None
+        """Seconds until a task comes due by itself, `timeout` at most; a paused queue has none."""
+        paused = await self._paused() if timeout > 0 else set(queues)
+        names = [name for name in queues if name not in paused]
+        due_at = await self._next_due(names) if names else None
         if due_at is None:
             return timeout
         return min(timeout, max(0.0, math.nextafter((due_at - utcnow()).total_seconds(), math.inf)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import msgspec
+
 from omniq.clock import EPOCH
 from omniq.models.task import Task, TaskStatus
 from omniq.storage.memory.heap import LazyHeap
@@ -11,8 +13,12 @@ from omniq.storage.memory.heap import LazyHeap
 PENDING, SCHEDULED, RUNNING = TaskStatus.PENDING, TaskStatus.SCHEDULED, TaskStatus.RUNNING
 
 
-class Record:
-    """A stored task.
+Place = tuple[int, datetime, str]
+Timer = tuple[datetime, str]
+
+
+class Record(msgspec.Struct, gc=False):
+    """A stored task. The garbage collector does not look at it: it is never part of a cycle.
 
     Attributes:
         task: request and state, replaced as a whole and never changed in place. What a user could
@@ -22,58 +28,37 @@ class Record:
         timer: its entry in a heap of moments: the end of its wait or lease, or of its life.
     """
 
-    __slots__ = ("data", "lane", "place", "task", "timer")
-
-    def __init__(self, task: Task, data: bytes | None, lane: Lane) -> None:
-        self.task = task
-        self.data = data
-        self.lane = lane
-        self.place: Place | None = None
-        self.timer: Timer | None = None
-
-    def __lt__(self, other: Record) -> bool:
-        """Compared only where an id was purged and inserted anew with equal keys: any order."""
-        return False
-
-    def forget(self) -> None:
-        """Let the entries die that lead here."""
-        self.place = self.timer = None
-
-
-Place = tuple[int, datetime, str, Record]
-Timer = tuple[datetime, str, Record]
-
-
-def stands(entry: Place) -> bool:
-    """Whether this is the record's present place in the line."""
-    return entry[3].place is entry
-
-
-def ticks(entry: Timer) -> bool:
-    """Whether this is the record's present timer."""
-    return entry[2].timer is entry
+    task: Task
+    data: bytes | None
+    place: Place | None = None
+    timer: Timer | None = None
 
 
 class Lane:
-    """One queue. Each operation is O(log n), amortised, however many tasks wait or run."""
+    """One queue. Each operation is O(log n), amortised, however many tasks wait or run.
 
-    def __init__(self) -> None:
+    Entries of heaps are tuples of plain values, which the garbage collector does not look at; an
+    entry is alive while its record, found by id, still holds that very tuple.
+    """
+
+    def __init__(self, records: dict[str, Record]) -> None:
         self.counts: dict[TaskStatus, int] = dict.fromkeys(TaskStatus, 0)
         self.paused = False
-        self._line: LazyHeap[Place] = LazyHeap(stands)
-        self._timers: LazyHeap[Timer] = LazyHeap(ticks)
-        self._overdue: LazyHeap[Timer] = LazyHeap(ticks)
+        self._records = records
+        self._line: LazyHeap[Place] = LazyHeap(self._stands)
+        self._timers: LazyHeap[Timer] = LazyHeap(self._ticks)
+        self._overdue: LazyHeap[Timer] = LazyHeap(self._ticks)
 
     def line_up(self, record: Record) -> None:
         """Make a record claimable; it has one place, however often this is called."""
         if record.place is None:
             task = record.task
-            record.place = (-task.priority, task.created_at, task.id, record)
+            record.place = (-task.priority, task.created_at, task.id)
             self._line.push(record.place)
 
     def set_timer(self, record: Record) -> None:
         """Let the record come due at its `due_at`."""
-        record.timer = (record.task.due_at or EPOCH, record.task.id, record)
+        record.timer = (record.task.due_at or EPOCH, record.task.id)
         self._timers.push(record.timer)
 
     def ring(self, now: datetime) -> list[Record]:
@@ -81,7 +66,7 @@ class Lane:
         due: list[Record] = []
         while (timer := self._timers.first()) is not None and timer[0] <= now:
             self._timers.pop()
-            record = timer[2]
+            record = self._records[timer[1]]
             if record.task.status is SCHEDULED:
                 due.append(record)
             else:
@@ -93,7 +78,7 @@ class Lane:
         """Remove and return the first in the line that is claimable."""
         while (entry := self._line.first()) is not None:
             self._line.pop()
-            record = entry[3]
+            record = self._records[entry[2]]
             record.place = None
             if record.task.status is PENDING or is_due(record.task, now):
                 return record
@@ -107,11 +92,17 @@ class Lane:
         return now if self._line.first() is not None else self.next_due()
 
     def next_due(self) -> datetime | None:
-        """Return the earliest `due_at` of a scheduled or running task of an unpaused queue."""
-        if self.paused:
-            return None
+        """Return the earliest `due_at` of a scheduled or running task."""
         timers = (self._timers.first(), self._overdue.first())
         return min((timer[0] for timer in timers if timer is not None), default=None)
+
+    def _stands(self, place: Place) -> bool:
+        record = self._records.get(place[2])
+        return record is not None and record.place is place
+
+    def _ticks(self, timer: Timer) -> bool:
+        record = self._records.get(timer[1])
+        return record is not None and record.timer is timer
 
 
 def is_due(task: Task, now: datetime) -> bool:

@@ -6,6 +6,7 @@ import threading
 from bisect import bisect_right
 from copy import copy
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 
 from omniq import lifecycle
@@ -127,17 +128,16 @@ class MemoryQueue(BaseQueue):
 
     async def _wait(self, queues: list[str], timeout: float) -> None:
         await self._arrivals.wait(
-            queues, timeout, lambda: self._table.claimable_at(queues, utcnow())
+            queues, timeout, lambda moment: self._table.claimable_at(queues, moment)
         )
 
     async def _wait_final(self, task_ids: list[str], timeout: float) -> None:
-        await self._ends.wait(task_ids, timeout, lambda: self._final_since(task_ids))
+        await self._ends.wait(task_ids, timeout, partial(self._final_at, task_ids))
 
-    def _final_since(self, task_ids: list[str]) -> datetime | None:
-        """Now, if one of these is final already or gone."""
+    def _final_at(self, task_ids: list[str], now: datetime) -> datetime | None:
+        """`now` if one of these is final already, or gone."""
         records = map(self._table.get, task_ids)
-        final = any(record is None or record.task.is_final for record in records)
-        return utcnow() if final else None
+        return now if any(one is None or one.task.is_final for one in records) else None
 
     def _encoded(self, task: Task) -> bytes | None:
         if task.args or task.kwargs or task.metadata or task.retry:

@@ -8,9 +8,10 @@ from copy import copy
 from datetime import datetime
 
 from omniq import lifecycle
+from omniq.clock import EPOCH
 from omniq.models.task import STATE_FIELDS, Task, TaskStatus
 from omniq.storage.memory.heap import LazyHeap
-from omniq.storage.memory.lanes import PENDING, RUNNING, SCHEDULED, Lane, Record, Timer, ticks
+from omniq.storage.memory.lanes import PENDING, RUNNING, SCHEDULED, Lane, Record, Timer
 from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
 
 WAITING = TaskStatus.WAITING
@@ -35,24 +36,21 @@ class TaskTable:
         self._lanes: dict[str, Lane] = {}
         self._keys: dict[tuple[str, str], str] = {}
         self._children: dict[str, dict[str, None]] = {}
-        self._finished: LazyHeap[Timer] = LazyHeap(ticks)
+        self._finished: LazyHeap[Timer] = LazyHeap(self._is_finished)
         self._sorted_ids: list[str] | None = []
 
     def insert(self, task: Task, data: bytes | None, now: datetime) -> Inserted:
         """Store a task, in the state its parents' states say; see `TaskStore.insert`."""
         if task.id in self._records:
             return Inserted(task.id, stored=False)
-        if task.unique_key is not None:
-            holder = self._keys.get((task.queue_name, task.unique_key))
-            if holder is not None:
+        parents = self._parents(task)
+        after = lifecycle.admit(task, parents, now)
+        if not after.is_final and task.unique_key is not None:
+            key = (task.queue_name, task.unique_key)
+            holder = self._keys.setdefault(key, task.id)
+            if holder != task.id:
                 return Inserted(holder, stored=False)
-        record = Record(self._admitted(task, now), data, self.lane(task.queue_name))
-        self._records[task.id] = record
-        self._sorted_ids = None
-        record.lane.counts[record.task.status] += 1
-        if not record.task.is_final and task.unique_key is not None:
-            self._keys[task.queue_name, task.unique_key] = task.id
-        self._arrange(record)
+        self._add(Record(after, data), parents)
         return Inserted(task.id, stored=True)
 
     def claim(
@@ -139,7 +137,7 @@ class TaskTable:
             if timer[0] >= finished_before:
                 break
             self._finished.pop()
-            self._delete(timer[2])
+            self._delete(self._records[timer[1]])
             deleted += 1
         return deleted
 
@@ -147,7 +145,7 @@ class TaskTable:
         """Return the lane of a queue, made on demand."""
         lane = self._lanes.get(queue_name)
         if lane is None:
-            lane = self._lanes[queue_name] = Lane()
+            lane = self._lanes[queue_name] = Lane(self._records)
         return lane
 
     def paused(self) -> set[str]:
@@ -165,23 +163,25 @@ class TaskTable:
     def _known(self, queues: list[str]) -> list[Lane]:
         return [self._lanes[name] for name in queues if name in self._lanes]
 
-    def _admitted(self, task: Task, now: datetime) -> Task:
-        parents = {
-            parent_id: self._records[parent_id].task.status
-            for parent_id in task.depends_on
-            if parent_id in self._records
-        }
-        after = lifecycle.admit(task, parents, now)
-        if after.status is WAITING:
+    def _parents(self, task: Task) -> dict[str, TaskStatus]:
+        found = [(one, self._records.get(one)) for one in task.depends_on]
+        return {one: record.task.status for one, record in found if record is not None}
+
+    def _add(self, record: Record, parents: dict[str, TaskStatus]) -> None:
+        task = record.task
+        self._records[task.id] = record
+        self._sorted_ids = None
+        self.lane(task.queue_name).counts[task.status] += 1
+        if task.status is WAITING:
             for parent_id, status in parents.items():
                 if not status.is_final:
                     self._children.setdefault(parent_id, {})[task.id] = None
-        return after
+        self._arrange(record)
 
     def _put(self, record: Record, after: Task) -> None:
         before, record.task = record.task, after
         if after.status is not before.status:
-            counts = record.lane.counts
+            counts = self._lanes[after.queue_name].counts
             counts[before.status] -= 1
             counts[after.status] += 1
             if after.is_final and not before.is_final:
@@ -192,17 +192,17 @@ class TaskTable:
 
     def _arrange(self, record: Record) -> None:
         """Put the record where its state says: in line, on a timer, or among the finished."""
-        record.forget()
-        task, lane = record.task, record.lane
+        record.place = record.timer = None
+        task = record.task
         status = task.status
         if status is RUNNING or status is SCHEDULED:
-            lane.set_timer(record)
+            self._lanes[task.queue_name].set_timer(record)
             self._on_claimable(task.queue_name, task.due_at)
         elif status is PENDING:
-            lane.line_up(record)
+            self._lanes[task.queue_name].line_up(record)
             self._on_claimable(task.queue_name, None)
-        elif task.finished_at is not None:
-            record.timer = (task.finished_at, task.id, record)
+        elif status is not WAITING:
+            record.timer = (task.finished_at or EPOCH, task.id)
             self._finished.push(record.timer)
             self._on_final(task.id)
 
@@ -231,13 +231,16 @@ class TaskTable:
             del self._keys[task.queue_name, task.unique_key]
 
     def _delete(self, record: Record) -> None:
-        record.forget()
         task = record.task
         del self._records[task.id]
         self._sorted_ids = None
-        record.lane.counts[task.status] -= 1
+        self._lanes[task.queue_name].counts[task.status] -= 1
         for parent_id in task.depends_on:
             self._children.get(parent_id, {}).pop(task.id, None)
+
+    def _is_finished(self, timer: Timer) -> bool:
+        record = self._records.get(timer[1])
+        return record is not None and record.timer is timer
 
 
 def _same_fence(stored: Task, seen: Task) -> bool:

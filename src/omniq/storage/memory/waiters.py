@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from omniq.clock import utcnow
 
 LONGEST_SLEEP_SECONDS = 86_400.0
-Ready = Callable[[], datetime | None]
+Due = Callable[[datetime], datetime | None]
 
 
 class Waiters:
@@ -25,21 +25,21 @@ class Waiters:
         self._lock = lock
         self._by_name: dict[str, dict[asyncio.Future[None], datetime]] = {}
 
-    async def wait(self, names: Iterable[str], seconds: float, due: Ready) -> None:
+    async def wait(self, names: Iterable[str], seconds: float, due: Due) -> None:
         """Return when one of `names` is announced, after `seconds` at the latest.
 
         Args:
             names: any of these.
             seconds: the longest sleep; capped to a day.
-            due: asked once, under the lock, for the moment from which on there is no need to
-                wait; None when only an announcement can bring it.
+            due: asked once, under the lock and with the present moment, from which moment on there
+                is nothing to wait for; None when only an announcement can bring it.
         """
         now = utcnow()
         until = now + timedelta(seconds=min(seconds, LONGEST_SLEEP_SECONDS))
         names = list(names)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._lock:
-            until = min(until, due() or until)
+            until = min(until, due(now) or until)
             if until > now:
                 self._add(names, future, until)
         if until <= now:

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from omniq.exceptions import ConfigError, OmniQError, StorageUnavailableError
+from omniq.storage.local.filesystem import companion_folder, refuse_network_disk
+from omniq.storage.local.wake import WakeHub
+from omniq.storage.local.writelock import WriteLock
 from omniq.storage.sqlite.errors import translated
-from omniq.storage.sqlite.filesystem import companion_folder, refuse_network_disk
+from omniq.storage.sqlite.probe import DataVersion
 from omniq.storage.sqlite.schema import ensure_schema, tables
-from omniq.storage.sqlite.wake import WakeHub
-from omniq.storage.sqlite.writelock import WriteLock
 
 R = TypeVar("R")
 Durability = Literal["full", "fast"]
@@ -164,7 +165,7 @@ class Database:
         except BaseException:
             lock.close()
             raise
-        self.hub = WakeHub(folder, lambda: self._connect())
+        self.hub = WakeHub(folder, lambda: DataVersion(self._connect()))
         self._writer = _Writer(self.path, connection, lock, self.hub)
         self._reader = _Reader(self.path, reading)
 

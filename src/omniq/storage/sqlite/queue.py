@@ -10,10 +10,11 @@ from omniq.clock import from_micros, to_micros, utcnow
 from omniq.models.task import Task, TaskStatus
 from omniq.serialization import SerializationFormat
 from omniq.storage.base import BaseQueue, Capabilities, Change, Counts, Inserted, Lease, TaskFilter
-from omniq.storage.sqlite import liveness
+from omniq.storage.local import liveness
+from omniq.storage.local.filesystem import companion_folder
+from omniq.storage.local.wake import FINAL, READY
 from omniq.storage.sqlite.claims import ClaimStatements
 from omniq.storage.sqlite.database import Database, Durability, Transaction
-from omniq.storage.sqlite.filesystem import companion_folder
 from omniq.storage.sqlite.rows import (
     STATE_COLUMNS,
     micros,
@@ -21,7 +22,6 @@ from omniq.storage.sqlite.rows import (
     set_state,
     task_codec,
 )
-from omniq.storage.sqlite.wake import FINAL, READY
 from omniq.storage.sqlite.writes import TaskWrites
 
 IDS_PER_QUERY = 500

@@ -1,4 +1,4 @@
-"""Where the database lies: its path, its companion folder, and whether the disk is a local one."""
+"""Where a store lies: its companion folder, and whether the disk is a local one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,23 @@ _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "gluste
 _MOUNTS = Path("/proc/self/mountinfo")
 
 
+def network_filesystem_of(folder: Path) -> str:
+    """Return the type of the network file system a folder lies on; empty for a local disk.
+
+    Known on Linux only; elsewhere every disk counts as local.
+    """
+    kind = filesystem_of(folder)
+    return kind if kind in _NETWORK or kind.startswith("fuse.sshfs") else ""
+
+
 def refuse_network_disk(path: Path) -> None:
     """Refuse a database on a network file system, whose locks WAL mode cannot trust.
 
     Raises:
         ConfigError: the folder is mounted from a network (known on Linux only).
     """
-    kind = filesystem_of(path.parent)
-    if kind in _NETWORK or kind.startswith("fuse.sshfs"):
+    kind = network_filesystem_of(path.parent)
+    if kind:
         raise ConfigError(
             f"sqlite database {path} lies on a network file system ({kind}), where SQLite loses "
             "data; put it on a local disk, or use a server backend (postgresql://, redis://)"

@@ -1,6 +1,6 @@
 """Noticing at once that a worker on this machine died.
 
-Each worker holds a POSIX lock on a file of its own in the database's companion folder. The kernel
+Each worker holds a POSIX lock on a file of its own in the store's companion folder. The kernel
 frees it when the process ends, however it ends: whoever can take the lock knows that the worker is
 gone. The file is opened exactly once in its process, because closing any descriptor of it would
 free the lock; a forked child does not inherit it.

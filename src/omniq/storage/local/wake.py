@@ -1,9 +1,9 @@
 """Waking waiters, here and in other processes, without polling.
 
-Each process that waits binds two datagram sockets in the database's companion folder: one hears
-which queues got work, the other which tasks became final. A writer sends to every socket it finds
-there after its commit; errors are ignored, as a lost wake-up costs latency only: behind the
-sockets, `PRAGMA data_version` is looked at every second (every 50 ms where sockets cannot be had).
+Each process that waits binds two datagram sockets in the store's companion folder: one hears which
+queues got work, the other which tasks became final. A writer sends to every socket it finds there
+after its commit; errors are ignored, as a lost wake-up costs latency only: behind the sockets, the
+store's version is looked at every second (every 50 ms where sockets cannot be had).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import itertools
 import os
 import select
 import socket
-import sqlite3
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Protocol
 
 POLL_SECONDS = 1.0
 POLL_WITHOUT_SOCKETS_SECONDS = 0.05
@@ -30,12 +30,22 @@ READY, FINAL = "ready", "final"
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
-class WakeHub:
-    """The waiters of one database in this process, and the way to those of other processes."""
+class ChangeProbe(Protocol):
+    """Tells whether somebody changed the store; made, used and closed by one thread."""
 
-    def __init__(self, folder: Path, connect: Callable[[], sqlite3.Connection]) -> None:
+    def version(self) -> object:
+        """Return a value that differs after a change by another process; None: cannot tell now."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+class WakeHub:
+    """The waiters of one store in this process, and the way to those of other processes."""
+
+    def __init__(self, folder: Path, make_probe: Callable[[], ChangeProbe]) -> None:
         self._folder = folder
-        self._connect = connect
+        self._make_probe = make_probe
         self._lock = threading.Lock()
         self._waiters: dict[str, dict[str, set[_Waiter]]] = {READY: {}, FINAL: {}}
         self._listener: _Listener | None = None
@@ -52,7 +62,7 @@ class WakeHub:
         )
         with self._lock:
             if self._listener is None and not self._closed:
-                self._listener = _Listener(self, self._folder, self._connect)
+                self._listener = _Listener(self, self._folder, self._make_probe)
             for name in names:
                 self._waiters[topic].setdefault(name, set()).add(waiter)
         return Waiting(self, topic, names, waiter)
@@ -171,16 +181,16 @@ class _Listener:
     """The thread that hears other processes."""
 
     def __init__(
-        self, hub: WakeHub, folder: Path, connect: Callable[[], sqlite3.Connection]
+        self, hub: WakeHub, folder: Path, make_probe: Callable[[], ChangeProbe]
     ) -> None:
         self._hub = hub
         self._folder = folder
-        self._connect = connect
+        self._make_probe = make_probe
         self._sockets: dict[socket.socket, str] = {}
         self.names: frozenset[str] = frozenset()
         self._bind()
         self._stop_reading, self._stop_writing = os.pipe()
-        self._thread = threading.Thread(target=self._loop, name="omniq-sqlite-wake", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name="omniq-wake", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -214,8 +224,8 @@ class _Listener:
         self._sockets, self.names = {}, frozenset()
 
     def _loop(self) -> None:
-        connection = self._connect()
-        version = 0
+        probe = self._make_probe()
+        version = probe.version()
         interval = POLL_SECONDS if self._sockets else POLL_WITHOUT_SOCKETS_SECONDS
         try:
             while True:
@@ -225,9 +235,9 @@ class _Listener:
                 for listening in readable:
                     self._hear(listening)
                 if not readable and self._hub.has_waiters():
-                    version = self._poll(connection, version)
+                    version = self._poll(probe, version)
         finally:
-            connection.close()
+            probe.close()
             self._unbind()
 
     def _hear(self, listening: socket.socket) -> None:
@@ -236,15 +246,14 @@ class _Listener:
                 names = listening.recv(_RECEIVE_BYTES).decode().split("\n")
                 self._hub.wake(self._sockets[listening], names)
 
-    def _poll(self, connection: sqlite3.Connection, version: int) -> int:
-        try:
-            (current,) = connection.execute("PRAGMA data_version").fetchone()
-        except sqlite3.Error:
+    def _poll(self, probe: ChangeProbe, version: object) -> object:
+        current = probe.version()
+        if current is None:
             return version
         if current != version:
             self._hub.wake(READY, [_EVERYTHING])
             self._hub.wake(FINAL, [_EVERYTHING])
-        return int(current)
+        return current
 
 
 class _short:  # noqa: N801 - used like a function

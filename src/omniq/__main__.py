@@ -1,0 +1,5 @@
+"""`python -m omniq` is `omniq`."""
+
+from omniq.cli import main
+
+main()

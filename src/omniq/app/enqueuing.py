@@ -1,0 +1,84 @@
+"""Storing tasks together with the events that say so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from omniq.clock import utcnow
+from omniq.exceptions import ValidationError
+from omniq.models.checks import checked_task
+from omniq.models.event import EventType, TaskEvent
+from omniq.models.task import Task
+from omniq.serialization import RecordCodec
+from omniq.storage.base import BaseEventStorage, BaseQueue
+
+_SURELY_STORABLE_BYTES = 64 << 10
+_CHUNK = 1000
+
+
+class Enqueuing:
+    """Stores tasks and logs ENQUEUED, unless told to log nothing."""
+
+    def __init__(self, queue: BaseQueue, events: BaseEventStorage, *, log_events: bool) -> None:
+        self._queue = queue
+        self._events = events
+        self._log_events = log_events
+        self._codec = RecordCodec(Task, ("args", "kwargs", "metadata"))
+
+    async def store(self, task: Task, *, is_fresh: bool) -> str:
+        """Store one task; return the id that stands for it.
+
+        A task that is sure to be stored as it is (its id is fresh) is written at the same time as
+        its event, so that a store with group commit writes both at once. Otherwise the event
+        follows, if the task was stored.
+        """
+        if not self._log_events:
+            return await self._queue.enqueue(task)
+        event = TaskEvent(task_id=task.id, event_type=EventType.ENQUEUED)
+        if is_fresh and self._is_sure(task):
+            task_id, _ = await asyncio.gather(
+                self._queue.enqueue(task), self._events.log_event(event)
+            )
+            return task_id
+        task_id = await self._queue.enqueue(task)
+        if task_id == task.id:
+            await self._events.log_event(event)
+        return task_id
+
+    async def store_many(self, tasks: Sequence[Task]) -> list[str]:
+        """Store tasks in one batch; return the id that stands for each, in order."""
+        now = utcnow()
+        standing = await self._queue.enqueue_many(tasks)
+        stored = [
+            task.id for task, task_id in zip(tasks, standing, strict=True) if task.id == task_id
+        ]
+        await self.log(EventType.ENQUEUED, stored, now)
+        return standing
+
+    async def log(
+        self,
+        event_type: EventType,
+        task_ids: Iterable[str],
+        moment: datetime,
+        message: str | None = None,
+    ) -> None:
+        """Log the same event for several tasks, unless nothing is logged."""
+        if not self._log_events:
+            return
+        events = [
+            TaskEvent(task_id=task_id, event_type=event_type, timestamp=moment, message=message)
+            for task_id in task_ids
+        ]
+        for start in range(0, len(events), _CHUNK):
+            await self._events.append(events[start : start + _CHUNK])
+
+    def _is_sure(self, task: Task) -> bool:
+        """Whether no store can refuse the task for what it holds."""
+        if task.unique_key is not None or task.depends_on:
+            return False
+        try:
+            return len(self._codec.encode(checked_task(task))) <= _SURELY_STORABLE_BYTES
+        except ValidationError:
+            return False

@@ -1,0 +1,66 @@
+"""`omniq schedules …`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from cyclopts import App
+
+from omniq.cli.output import Json, ago, print_json, print_table
+from omniq.cli.target import Target, open_target
+from omniq.models.schedule import Schedule
+
+schedules = App(name="schedules", help="Look at schedules, pause them, resume them.")
+_COLUMNS = ("ID", "TASK", "WHEN", "STATUS", "NEXT", "LAST", "FIRED")
+
+
+@schedules.default
+@schedules.command(name="list")
+def list_schedules(*, app: Target = None, json: Json = False) -> None:
+    """List schedules with their next fire time."""
+
+    async def run() -> list[Schedule]:
+        async with open_target(app) as target:
+            return await target.schedule_storage.list_schedules()
+
+    _print(asyncio.run(run()), json=json)
+
+
+@schedules.command
+def pause(schedule_id: str, *, app: Target = None, json: Json = False) -> None:
+    """Let a schedule fire no more until resumed."""
+    _print([_turn(app, "pause_schedule", schedule_id)], json=json)
+
+
+@schedules.command
+def resume(schedule_id: str, *, app: Target = None, json: Json = False) -> None:
+    """Let a paused schedule fire again, from now on."""
+    _print([_turn(app, "resume_schedule", schedule_id)], json=json)
+
+
+def _turn(app: str | None, method: str, schedule_id: str) -> Schedule:
+    async def run() -> Any:
+        async with open_target(app) as target:
+            return await getattr(target.schedule_storage, method)(schedule_id)
+
+    return asyncio.run(run())
+
+
+def _print(found: list[Schedule], *, json: bool) -> None:
+    if json:
+        print_json(found)
+        return
+    rows = (
+        (s.id, s.func, _when(s), s.status.value, ago(s.next_run_at), ago(s.last_run_at), s.run_count)
+        for s in found
+    )
+    print_table(_COLUMNS, rows, empty="no schedules")
+
+
+def _when(schedule: Schedule) -> str:
+    if schedule.cron_expression is not None:
+        return f"{schedule.cron_expression} ({schedule.timezone})"
+    if schedule.interval_seconds is not None:
+        return f"every {schedule.interval_seconds:g} s"
+    return f"once at {schedule.start_at:%Y-%m-%d %H:%M:%S}" if schedule.start_at else "-"

@@ -1,0 +1,67 @@
+"""`omniq worker`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from omniq.cli.target import load
+from omniq.worker.processes import Supervisor
+from omniq.worker.serve import ServeOptions, serve
+from omniq.worker.worker import Worker
+
+Flag = Parameter(negative=())
+
+
+def worker(
+    app: Annotated[str, Parameter(help="module, module:attr, file.py or file.py:attr")],
+    *,
+    queues: Annotated[
+        tuple[str, ...],
+        Parameter(name=["--queues", "-q"], help="Queues in strict order; repeat or separate by commas."),
+    ] = (),
+    concurrency: Annotated[
+        int, Parameter(name=["--concurrency", "-c"], help="Tasks running at once in each process.")
+    ] = 32,
+    processes: Annotated[
+        int,
+        Parameter(
+            name=["--processes", "-p"],
+            validator=Number(gte=1, lte=256),
+            help="Worker processes; with more than one, a supervisor restarts those that die.",
+        ),
+    ] = 1,
+    burst: Annotated[bool, Flag] = False,
+    grace: Annotated[float, Parameter(help="Seconds running tasks get to end on a stop.")] = 20.0,
+    lease: Annotated[float, Parameter(help="Seconds a task stays with a silent worker.")] = 30.0,
+    schedules: Annotated[bool, Parameter(help="Fire schedules.")] = True,
+    allow_module: Annotated[
+        tuple[str, ...],
+        Parameter(help="Also run unregistered functions of this module; repeat for more."),
+    ] = (),
+    log_level: str = "INFO",
+) -> int:
+    """Run tasks until stopped by Ctrl-C or SIGTERM; a second one gives running tasks back at once.
+
+    Args:
+        burst: End when nothing is claimable any more.
+        log_level: DEBUG, INFO, WARNING or ERROR.
+    """
+    names = [name for item in queues for name in item.split(",") if name]
+    options = {
+        "queues": names or None,
+        "concurrency": concurrency,
+        "burst": burst,
+        "grace_seconds": grace,
+        "lease_seconds": lease,
+        "schedules": schedules,
+        "allow_modules": list(allow_module),
+    }
+    serving = ServeOptions(app=app, worker=options, log_level=log_level)
+    Worker(load(app), **options)  # refuse bad options and broken applications before any start
+    if processes == 1:
+        serve(serving)
+        return 0
+    return Supervisor(serving, processes, grace_seconds=grace).run()

@@ -1,0 +1,30 @@
+"""The event storages of all backends under their specified names; importing this loads no driver."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from omniq.storage.lazy import class_homes, load_class
+from omniq.storage.events import BaseEventStorage
+
+if TYPE_CHECKING:
+    from omniq.storage.memory import AsyncMemoryEventStorage, MemoryEventStorage
+    from omniq.storage.sqlite import AsyncSQLiteEventStorage, SQLiteEventStorage
+
+__all__ = [
+    "AsyncMemoryEventStorage",
+    "AsyncSQLiteEventStorage",
+    "BaseEventStorage",
+    "MemoryEventStorage",
+    "SQLiteEventStorage",
+]
+
+_HOMES = class_homes("EventStorage")
+
+
+def __getattr__(name: str) -> Any:
+    return load_class(__name__, name, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

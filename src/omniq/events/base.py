@@ -1,0 +1,5 @@
+"""The specified home of `BaseEventStorage`."""
+
+from omniq.storage.events import BaseEventStorage
+
+__all__ = ["BaseEventStorage"]

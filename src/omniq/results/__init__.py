@@ -1,0 +1,30 @@
+"""The result storages of all backends under their specified names; importing this loads no driver."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from omniq.storage.lazy import class_homes, load_class
+from omniq.storage.results import BaseResultStorage
+
+if TYPE_CHECKING:
+    from omniq.storage.memory import AsyncMemoryResultStorage, MemoryResultStorage
+    from omniq.storage.sqlite import AsyncSQLiteResultStorage, SQLiteResultStorage
+
+__all__ = [
+    "AsyncMemoryResultStorage",
+    "AsyncSQLiteResultStorage",
+    "BaseResultStorage",
+    "MemoryResultStorage",
+    "SQLiteResultStorage",
+]
+
+_HOMES = class_homes("ResultStorage")
+
+
+def __getattr__(name: str) -> Any:
+    return load_class(__name__, name, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

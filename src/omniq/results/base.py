@@ -1,0 +1,5 @@
+"""The specified home of `BaseResultStorage`."""
+
+from omniq.storage.results import BaseResultStorage
+
+__all__ = ["BaseResultStorage"]

@@ -1,0 +1,159 @@
+"""Running a claimed task to its end. The end is a value, an `Outcome`; writing it is not done here."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from omniq import lifecycle
+from omniq.clock import check_seconds, utcnow
+from omniq.exceptions import (
+    Cancel,
+    Retry,
+    SerializationError,
+    Snooze,
+    TaskSignal,
+    UnknownTaskError,
+    ValidationError,
+)
+from omniq.models.result import ErrorInfo
+from omniq.models.task import Task
+from omniq.serialization import has_unknown
+from omniq.worker.context import TaskContext, enter
+from omniq.worker.runs import Run, RunInterrupted, StopReason
+from omniq.worker.threads import ThreadPool
+
+logger = logging.getLogger(__name__)
+Resolve = Callable[[str], Callable[..., Any]]
+
+
+class Callee(msgspec.Struct, frozen=True):
+    """A task function and how to call it."""
+
+    function: Callable[..., Any]
+    is_async: bool
+
+
+class Executor:
+    """Runs tasks in this event loop: coroutine functions in it, all others in threads.
+
+    Args:
+        resolve: returns the function of a task name, or raises `UnknownTaskError`.
+        worker_id: shown in the task's context.
+    """
+
+    def __init__(self, resolve: Resolve, worker_id: str) -> None:
+        self._resolve = resolve
+        self._worker_id = worker_id
+        self._callees: dict[str, Callee] = {}
+        self.threads = ThreadPool()
+
+    def verdict(self, task: Task) -> lifecycle.Outcome | None:
+        """Return how a just claimed task ends without running, or None when it should run."""
+        verdict = lifecycle.verdict_on_claim(task, utcnow())
+        if verdict is not None:
+            return verdict
+        try:
+            self._callee(task.func)
+        except UnknownTaskError as error:
+            return lifecycle.Parked(str(error))
+        unknown = has_unknown((task.args, task.kwargs)) if task.args or task.kwargs else None
+        if unknown is not None:
+            return lifecycle.Parked(f"no class is registered here as {unknown.tag}")
+        return None
+
+    async def execute(self, run: Run) -> lifecycle.Outcome | None:
+        """Run the function to its end; None when the lease was lost, and nothing is to be said."""
+        task = run.task
+        callee = self._callee(task.func)
+        timer = self._enter(run)
+        try:
+            if callee.is_async:
+                value = await callee.function(*task.args, **task.kwargs)
+            else:
+                call = partial(callee.function, *task.args, **task.kwargs)
+                value = await self.threads.run(run, call)
+            outcome: lifecycle.Outcome | None = lifecycle.Completed(value)
+        except (asyncio.CancelledError, RunInterrupted) as error:
+            outcome = self._stopped(run, error)
+        except TaskSignal as signal:
+            outcome = signalled(signal)
+        except Exception as error:  # noqa: BLE001 - the boundary around user code
+            outcome = lifecycle.failure(error)
+        except BaseException as error:  # noqa: BLE001 - SystemExit and the like end the task, not the worker
+            outcome = lifecycle.failure(error)
+        finally:
+            run.executed = True
+            if timer is not None:
+                timer.cancel()
+        return outcome
+
+    def _enter(self, run: Run) -> asyncio.TimerHandle | None:
+        """Set the context of the run and its alarm clock."""
+        task = run.task
+        deadline, timer = None, None
+        if task.timeout_seconds is not None:
+            deadline = utcnow() + timedelta(seconds=task.timeout_seconds)
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(task.timeout_seconds, run.stop, StopReason.TIMEOUT)
+        enter(TaskContext(task, self._worker_id, deadline, partial(_report, run), run.is_stopping))
+        return timer
+
+    def _callee(self, name: str) -> Callee:
+        callee = self._callees.get(name)
+        if callee is None:
+            function = self._resolve(name)
+            callee = Callee(function, inspect.iscoroutinefunction(inspect.unwrap(function)))
+            self._callees[name] = callee
+        return callee
+
+    def _stopped(self, run: Run, error: BaseException) -> lifecycle.Outcome | None:
+        match run.stop_reason:
+            case StopReason.TIMEOUT:
+                text = f"the attempt took longer than {run.task.timeout_seconds:g} s"
+                return lifecycle.failure(TimeoutError(text))
+            case StopReason.CANCEL:
+                return lifecycle.Cancelled()
+            case StopReason.RELEASE:
+                return lifecycle.Released()
+            case StopReason.LOST:
+                return None
+            case None:
+                return lifecycle.failure(error)
+
+
+def signalled(signal: TaskSignal) -> lifecycle.Outcome:
+    """Return the outcome a task asked for; a bad delay fails it."""
+    try:
+        match signal:
+            case Retry():
+                delay = None if signal.delay is None else check_seconds("delay", signal.delay)
+                return lifecycle.Failed(
+                    ErrorInfo("omniq.Retry", signal.reason), delay_seconds=delay
+                )
+            case Snooze():
+                return lifecycle.Snoozed(check_seconds("delay", signal.delay), signal.reason)
+            case Cancel():
+                return lifecycle.Cancelled(signal.reason)
+            case _:
+                return lifecycle.failure(signal)
+    except ValidationError as error:
+        return lifecycle.failure(error)
+
+
+def _report(run: Run, fraction: float) -> None:
+    run.progress = fraction
+
+
+def unstorable(error: SerializationError | ValidationError) -> lifecycle.Failed:
+    """Return the end of a run whose value cannot be stored: no retry would change that."""
+    return lifecycle.failure(error, final=True)
+
+

@@ -1,0 +1,69 @@
+"""One run of one task on this worker."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from enum import Enum
+from typing import Any
+
+from omniq.models.task import Task
+
+
+class StopReason(Enum):
+    """Why a run is made to end before its function returned."""
+
+    TIMEOUT = "timed out"
+    CANCEL = "cancelled on request"
+    LOST = "its lease was lost"
+    RELEASE = "the worker stops"
+
+
+class RunInterrupted(BaseException):  # noqa: N818 - like KeyboardInterrupt: not for `except Exception`
+    """Raised inside a task function that runs in a thread, to end it."""
+
+
+class Run:
+    """A claimed task between its claim and its settled end.
+
+    Attributes:
+        trusted_until: by the monotonic clock; later, the lease may be another worker's.
+        stop_reason: set once, by the first who asked the run to end.
+        runner: the asyncio task that executes it.
+        thread: the thread its function runs in, if any.
+        executed: whether the function has ended; then only the settling is left.
+        progress: the last fraction reported and not written yet.
+    """
+
+    __slots__ = (
+        "executed",
+        "guard",
+        "progress",
+        "runner",
+        "stop_reason",
+        "task",
+        "thread",
+        "trusted_until",
+    )
+
+    def __init__(self, task: Task, trusted_until: float) -> None:
+        self.task = task
+        self.trusted_until = trusted_until
+        self.stop_reason: StopReason | None = None
+        self.runner: asyncio.Task[Any] | None = None
+        self.thread: int | None = None
+        self.guard: threading.Lock | None = None
+        self.executed = False
+        self.progress: float | None = None
+
+    def stop(self, reason: StopReason) -> None:
+        """Make the run end; the first reason given counts. Call in the worker's loop."""
+        if self.stop_reason is not None or self.executed:
+            return
+        self.stop_reason = reason
+        if self.runner is not None:
+            self.runner.cancel()
+
+    def is_stopping(self) -> bool:
+        """Whether it was asked to end."""
+        return self.stop_reason is not None

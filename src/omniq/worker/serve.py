@@ -1,0 +1,90 @@
+"""One worker process: signals, event loop, log lines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from omniq.worker.loader import load_app
+from omniq.worker.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+
+class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What one worker process is told.
+
+    Attributes:
+        app: the application, see `load_app`.
+        worker: keyword arguments of `Worker`.
+        log_level: of the root logger.
+        parent_fd: a pipe that ends when the supervisor does; then this process stops too.
+    """
+
+    app: str
+    worker: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default for each instance
+    log_level: str = "INFO"
+    parent_fd: int | None = None
+
+
+def serve(options: ServeOptions) -> None:
+    """Run a worker until SIGTERM or SIGINT; a second signal gives running tasks back at once."""
+    configure_logging(options.log_level)
+    app = load_app(options.app)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_serve(Worker(app, **options.worker), options.parent_fd))
+
+
+async def _serve(worker: Worker, parent_fd: int | None) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends the process
+            loop.add_signal_handler(number, worker.stop)
+    if parent_fd is not None:
+        loop.add_reader(parent_fd, _parent_gone, worker, parent_fd)
+    await worker.run()
+    await worker.app.disconnect()
+
+
+def _parent_gone(worker: Worker, parent_fd: int) -> None:
+    asyncio.get_running_loop().remove_reader(parent_fd)
+    logger.warning("the supervisor is gone; worker %s stops", worker.id)
+    worker.stop()
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's maker of event loops where it is installed, else None."""
+    if sys.platform == "win32":
+        return None
+    try:
+        import uvloop  # noqa: PLC0415 - optional
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def configure_logging(level: str) -> None:
+    """Send log lines of this level on to standard error, for the command line."""
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s %(message)s"
+    )
+
+
+def main() -> None:
+    """Entry of a supervised process: its options come as JSON in the only argument."""
+    serve(msgspec.convert(json.loads(sys.argv[1]), ServeOptions))
+    sys.stdout.flush()
+    os._exit(0)  # a thread stuck in C code must not hold the process; all is flushed by now
+
+
+if __name__ == "__main__":
+    main()

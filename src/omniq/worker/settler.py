@@ -1,0 +1,237 @@
+"""Writing the ends of runs, in batches: result, then swap, then events (DESIGN: order of a finish).
+
+A crash in between means one more run, never a lost result. A store that fails is tried again with
+growing pauses until the lease of the run is no longer to be trusted; then the run is given up, and
+whoever claims the task next runs it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from random import uniform
+
+import msgspec
+
+from omniq import lifecycle
+from omniq.clock import utcnow
+from omniq.exceptions import StorageError, ValidationError
+from omniq.models.event import EventType, TaskEvent
+from omniq.models.result import ResultStatus, TaskResult
+from omniq.models.task import Task, TaskStatus
+from omniq.storage.base import BaseQueue, BaseResultStorage, Change
+from omniq.worker.eventlog import EventLog
+from omniq.worker.executor import unstorable
+from omniq.worker.runs import Run
+
+logger = logging.getLogger(__name__)
+BATCH = 500
+PAUSES = (0.05, 2.0)
+"""First and longest pause between two tries of a failing store, in seconds."""
+
+
+class Ended(msgspec.Struct):
+    """A run that ended, how, and the task as that leaves it."""
+
+    run: Run
+    outcome: lifecycle.Outcome
+    after: Task
+
+
+class Settler:
+    """Gathers ended runs and writes them; `settled` is called with each run that is done with."""
+
+    def __init__(
+        self,
+        queue: BaseQueue,
+        results: BaseResultStorage,
+        log: EventLog,
+        *,
+        worker_id: str,
+        result_ttl_seconds: float | None,
+        settled: Callable[[Run, Task | None], None],
+    ) -> None:
+        self._queue = queue
+        self._results = results
+        self._log = log
+        self._worker_id = worker_id
+        self._result_ttl = result_ttl_seconds
+        self._settled = settled
+        self._waiting: list[tuple[Run, lifecycle.Outcome]] = []
+        self._flusher: asyncio.Task[None] | None = None
+
+    @property
+    def backlog(self) -> int:
+        """How many ended runs wait to be written."""
+        return len(self._waiting)
+
+    def add(self, run: Run, outcome: lifecycle.Outcome) -> None:
+        """Take a run that ended."""
+        self._waiting.append((run, outcome))
+        if self._flusher is None:
+            self._flusher = asyncio.create_task(self._flush())
+
+    async def drain(self) -> None:
+        """Return when everything taken so far is written or given up."""
+        while self._flusher is not None:
+            await asyncio.shield(self._flusher)
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                batch = self._waiting[:BATCH]
+                del self._waiting[:BATCH]
+                now = utcnow()
+                ended = [
+                    Ended(run, outcome, lifecycle.settle(run.task, outcome, now))
+                    for run, outcome in batch
+                ]
+                try:
+                    await self._write(ended, now)
+                except Exception:
+                    logger.exception("settling %d tasks failed; their leases run out", len(ended))
+                    for item in ended:
+                        self._settled(item.run, None)
+        finally:
+            self._flusher = None
+
+    async def _write(self, ended: list[Ended], now: datetime) -> None:
+        """Write a batch, again and again while the store fails, as long as leases are trusted."""
+        pause, longest = PAUSES
+        retried = False
+        while ended:
+            try:
+                await self._store_results(ended, now)
+                won = await self._swap(ended, now, check=retried)
+            except StorageError as error:
+                logger.warning("settling %d tasks: %s; trying again", len(ended), error)
+                await asyncio.sleep(uniform(pause / 2, pause))
+                pause, retried = min(pause * 2, longest), True
+                ended = self._still_trusted(ended)
+            else:
+                self._report(ended, won, now)
+                return
+
+    async def _store_results(self, ended: list[Ended], now: datetime) -> None:
+        results = [result for item in ended if (result := self._result(item, now)) is not None]
+        if not results:
+            return
+        try:
+            await self._results.set_many(results)
+        except ValidationError:
+            for item in ended:
+                await self._store_alone(item, now)
+
+    async def _store_alone(self, item: Ended, now: datetime) -> None:
+        """Store one result; a value that cannot be stored fails its task and no other."""
+        result = self._result(item, now)
+        if result is None:
+            return
+        try:
+            await self._results.set_many([result])
+        except ValidationError as error:
+            item.outcome = unstorable(error)
+            item.after = lifecycle.settle(item.run.task, item.outcome, now)
+            failed = self._result(item, now)
+            if failed is not None:
+                await self._results.set_many([failed])
+
+    def _result(self, item: Ended, now: datetime) -> TaskResult | None:
+        """The record of a run that ended its task with a value or an error, if it is kept."""
+        task = item.after
+        ttl = task.result_ttl_seconds
+        ttl = self._result_ttl if ttl is None else ttl
+        if ttl == 0 or not isinstance(item.outcome, lifecycle.Completed | lifecycle.Failed):
+            return None
+        if not task.is_final:
+            return None
+        done = isinstance(item.outcome, lifecycle.Completed)
+        return TaskResult(
+            task_id=task.id,
+            status=ResultStatus.SUCCESS if done else ResultStatus.FAILED,
+            result=item.outcome.value if isinstance(item.outcome, lifecycle.Completed) else None,
+            error=item.outcome.error if isinstance(item.outcome, lifecycle.Failed) else None,
+            claim_count=task.claim_count,
+            attempt=task.attempt,
+            stored_at=now,
+            expires_at=None if ttl is None else now + timedelta(seconds=ttl),
+            worker_id=self._worker_id,
+        )
+
+    async def _swap(self, ended: list[Ended], now: datetime, *, check: bool) -> list[bool]:
+        """Swap all; after a failed try, a lost swap may be one of ours whose answer got lost."""
+        changes = [Change(item.run.task, item.after) for item in ended]
+        won = await self._queue.swap(changes, now=now)
+        if check and not all(won):
+            stored = await self._queue.get([item.after.id for item in ended])
+            won = [ok or _is_ours(task, item) for ok, task, item in zip(won, stored, ended, strict=True)]
+        return won
+
+    def _still_trusted(self, ended: list[Ended]) -> list[Ended]:
+        moment = time.monotonic()
+        for item in ended:
+            if item.run.trusted_until <= moment:
+                logger.error("task %s: given up, its lease ran out while the store failed", item.after.id)
+                self._settled(item.run, None)
+        return [item for item in ended if item.run.trusted_until > moment]
+
+    def _report(self, ended: list[Ended], won: list[bool], now: datetime) -> None:
+        events: list[TaskEvent] = []
+        for item, ok in zip(ended, won, strict=True):
+            events.append(self._event(item, now) if ok else self._lost_event(item.run, now))
+            self._settled(item.run, item.after if ok else None)
+        self._log.add(events)
+
+    def _event(self, item: Ended, now: datetime) -> TaskEvent:
+        task = item.after
+        return TaskEvent(
+            task_id=task.id,
+            event_type=_EVENTS[type(item.outcome)]
+            if task.status is not TaskStatus.SCHEDULED or not isinstance(item.outcome, lifecycle.Failed)
+            else EventType.RETRYING,
+            timestamp=now,
+            message=task.error,
+            details=_details(task) if task.status is not TaskStatus.COMPLETED else {},
+            worker_id=self._worker_id,
+        )
+
+    def _lost_event(self, run: Run, now: datetime) -> TaskEvent:
+        logger.warning("task %s: the lease was lost; its end was not stored", run.task.id)
+        return TaskEvent(
+            task_id=run.task.id,
+            event_type=EventType.LEASE_LOST,
+            timestamp=now,
+            message=f"claim {run.task.claim_count} was superseded; its end was refused",
+            worker_id=self._worker_id,
+        )
+
+
+_EVENTS: dict[type[lifecycle.Outcome], EventType] = {
+    lifecycle.Completed: EventType.COMPLETED,
+    lifecycle.Failed: EventType.FAILED,
+    lifecycle.Snoozed: EventType.SNOOZED,
+    lifecycle.Released: EventType.RELEASED,
+    lifecycle.Parked: EventType.PARKED,
+    lifecycle.Cancelled: EventType.CANCELLED,
+    lifecycle.Expired: EventType.EXPIRED,
+}
+
+
+def _details(task: Task) -> dict[str, object]:
+    details: dict[str, object] = {"attempt": task.attempt}
+    if task.due_at is not None:
+        details["due_at"] = task.due_at.isoformat()
+    return details
+
+
+def _is_ours(stored: Task | None, item: Ended) -> bool:
+    """Whether the stored task shows our swap: it cannot be another's, who would have claimed it."""
+    return (
+        stored is not None
+        and stored.claim_count == item.after.claim_count
+        and stored.lease_token is None
+        and stored.status in (item.after.status, TaskStatus.PENDING)
+    )

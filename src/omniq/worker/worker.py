@@ -1,0 +1,367 @@
+"""The worker: claims tasks, runs them, settles their ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from random import uniform
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from omniq import lifecycle
+from omniq.blocking import blocking
+from omniq.clock import check_seconds, utcnow
+from omniq.exceptions import ConfigError, OmniQError, StorageError
+from omniq.ids import new_token
+from omniq.models.checks import check_limit, check_queues
+from omniq.models.event import EventType, TaskEvent
+from omniq.models.task import Task, TaskStatus
+from omniq.scheduler import Scheduler
+from omniq.worker.eventlog import EventLog
+from omniq.worker.executor import Executor
+from omniq.worker.leases import LeaseKeeper, trusted_seconds
+from omniq.worker.runs import Run, StopReason
+from omniq.worker.settler import Settler
+
+if TYPE_CHECKING:
+    from omniq.core import OmniQ
+
+logger = logging.getLogger(__name__)
+WAIT_SECONDS = 5.0
+CLEANUP_SECONDS = 600.0
+BACKLOG_FACTOR = 4
+PAUSES = (0.1, 5.0)
+
+
+class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker works.
+
+    Attributes:
+        queues: served in strict order of preference.
+        concurrency: tasks running at once, coroutines and threads together.
+        lease_seconds: how long a task stays with a worker that says nothing.
+        grace_seconds: how long `stop` waits for running tasks before they are given back.
+        burst: end when no task is claimable any more.
+        schedules: whether this worker fires schedules.
+        cleanup: whether this worker deletes what has expired, every ten minutes.
+        allow_modules: run also unregistered functions of these modules (and those below them).
+    """
+
+    queues: tuple[str, ...] = ("default",)
+    concurrency: int = 32
+    lease_seconds: float = 30.0
+    grace_seconds: float = 20.0
+    burst: bool = False
+    schedules: bool = True
+    cleanup: bool = True
+    allow_modules: tuple[str, ...] = ()
+
+
+class Worker:
+    """Runs the tasks of an app until stopped. `await worker.run()`, or `worker.run_sync()`.
+
+    Args:
+        app: the `OmniQ` whose tasks it knows and whose stores it uses.
+        queues: names in strict order of preference; the app's default queue if left out.
+        worker_id: unique name; made from host, process and chance if left out.
+        options: see `WorkerOptions` for the rest.
+
+    Raises:
+        ValidationError: an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        app: OmniQ,
+        *,
+        queues: Sequence[str] | str | None = None,
+        concurrency: int = 32,
+        lease_seconds: float = 30.0,
+        grace_seconds: float = 20.0,
+        burst: bool = False,
+        schedules: bool = True,
+        cleanup: bool = True,
+        allow_modules: Sequence[str] = (),
+        worker_id: str | None = None,
+    ) -> None:
+        self.app = app
+        self.options = WorkerOptions(
+            queues=tuple(check_queues(queues or getattr(app, "default_queue", "default"))),
+            concurrency=check_limit("concurrency", concurrency),
+            lease_seconds=check_seconds("lease_seconds", lease_seconds, least=0.5),
+            grace_seconds=check_seconds("grace_seconds", grace_seconds),
+            burst=burst,
+            schedules=schedules,
+            cleanup=cleanup,
+            allow_modules=tuple(allow_modules),
+        )
+        self.id = worker_id or _fresh_id()
+        self.counts = dict.fromkeys(EventType, 0)
+        self._runs: dict[str, Run] = {}
+        self._queue = app.task_queue
+        self._log = EventLog(app.event_storage if app.log_events else None)
+        self._executor = Executor(self._resolve, self.id)
+        self._settler = Settler(
+            self._queue,
+            app.result_storage,
+            self._log,
+            worker_id=self.id,
+            result_ttl_seconds=app.result_ttl_seconds,
+            settled=self._settled,
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._force: asyncio.Event | None = None
+        self._freed: asyncio.Event | None = None
+
+    async def run(self) -> None:
+        """Work until `stop` is called, or, with `burst`, until nothing is claimable.
+
+        Raises:
+            ConfigError: it runs already.
+            StorageError: the stores cannot be opened at the start; later the worker waits for
+                them to come back.
+        """
+        if self._stop is not None:
+            raise ConfigError(f"worker {self.id} runs already")
+        self._loop = asyncio.get_running_loop()
+        self._stop, self._force, self._freed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        await self.app.connect()
+        await self.app.save_schedules()
+        await self._queue.announce(self.id)
+        keeper = LeaseKeeper(
+            self._queue, self._runs, worker_id=self.id, lease_seconds=self.options.lease_seconds
+        )
+        keeper.start()
+        logger.info("worker %s serves %s", self.id, ", ".join(self.options.queues))
+        helpers = [asyncio.create_task(job) for job in self._side_jobs()]
+        try:
+            await self._claim_loop()
+        finally:
+            await self._wind_up(helpers)
+            await keeper.stop()
+            with suppress(StorageError):  # the store is away: the lock falls with the process
+                await self._queue.withdraw(self.id)
+            self._stop = None
+        logger.info("worker %s stopped", self.id)
+
+    run_sync = blocking(run)
+
+    def stop(self, *, force: bool = False) -> None:
+        """Take no more tasks and end when the running ones have ended.
+
+        After the grace period, or at once with `force` (or when called again), running tasks are
+        interrupted and given back to the queue without costing an attempt. Safe from any thread.
+        """
+        if self._loop is None or self._stop is None or self._force is None:
+            return
+        if force or self._stop.is_set():
+            self._loop.call_soon_threadsafe(self._force.set)
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+    @property
+    def running(self) -> list[Task]:
+        """The tasks this worker holds."""
+        return [run.task for run in list(self._runs.values())]
+
+    def _side_jobs(self) -> list[Coroutine[Any, Any, None]]:
+        jobs: list[Coroutine[Any, Any, None]] = []
+        if self.options.schedules and self._stop is not None:
+            events = self.app.event_storage if self.app.log_events else None
+            scheduler = Scheduler(self._queue, self.app.schedule_storage, events)
+            jobs.append(scheduler.run(self._stop))
+        if self.options.cleanup:
+            jobs.append(self._cleanup_loop())
+        return jobs
+
+    async def _claim_loop(self) -> None:
+        assert self._stop is not None  # noqa: S101 - set by `run`
+        pause = PAUSES[0]
+        while not self._stop.is_set():
+            try:
+                free = await self._free_slots()
+                if free and not await self._claim(free) and await self._idle():
+                    return
+                pause = PAUSES[0]
+            except StorageError as error:
+                logger.warning("worker %s cannot claim: %s; trying again", self.id, error)
+                await self._pause(uniform(pause / 2, pause))
+                pause = min(pause * 2, PAUSES[1])
+
+    async def _free_slots(self) -> int:
+        """Wait until a slot is free; return how many are (0 when told to stop)."""
+        assert self._stop is not None and self._freed is not None  # noqa: PT018, S101 - set by `run`
+        while not self._stop.is_set():
+            executing = sum(not run.executed for run in self._runs.values())
+            free = self.options.concurrency - executing
+            if free > 0 and self._settler.backlog < BACKLOG_FACTOR * self.options.concurrency:
+                return free
+            self._freed.clear()
+            await self._first_of(self._freed.wait(), self._stop.wait())
+        return 0
+
+    async def _claim(self, free: int) -> bool:
+        """Claim up to `free` tasks and start them; return whether there were any."""
+        sent_at = time.monotonic()
+        tasks = await asyncio.shield(
+            self._queue.claim(
+                self.options.queues,
+                worker_id=self.id,
+                lease_token=new_token(),
+                limit=min(free, 10_000),
+                lease_seconds=self.options.lease_seconds,
+            )
+        )
+        trusted_until = sent_at + trusted_seconds(self.options.lease_seconds)
+        started = [run for task in tasks if (run := self._start(task, trusted_until))]
+        self._log.add([self._started_event(run.task) for run in started], lazily=True)
+        return bool(tasks)
+
+    def _start(self, task: Task, trusted_until: float) -> Run | None:
+        """Start a claimed task, unless it ends without running."""
+        run = Run(task, trusted_until)
+        self._runs[task.id] = run
+        verdict = self._executor.verdict(task)
+        if verdict is not None:
+            run.executed = True
+            self._settler.add(run, verdict)
+            return None
+        run.runner = asyncio.create_task(self._execute(run))
+        return run
+
+    async def _execute(self, run: Run) -> None:
+        outcome = await self._executor.execute(run)
+        if outcome is None:
+            self._settled(run, None)
+        else:
+            self._settler.add(run, outcome)
+        if self._freed is not None:
+            self._freed.set()
+
+    def _settled(self, run: Run, after: Task | None) -> None:
+        """Forget a run whose end is written (or refused)."""
+        if self._runs.get(run.task.id) is run:
+            del self._runs[run.task.id]
+        if after is None:
+            self.counts[EventType.LEASE_LOST] += 1
+        elif after.is_final:
+            self.counts[_FINAL_EVENTS[after.status]] += 1
+        else:
+            self.counts[EventType.RETRYING] += 1
+        if self._freed is not None:
+            self._freed.set()
+
+    def _started_event(self, task: Task) -> TaskEvent:
+        return TaskEvent(
+            task_id=task.id,
+            event_type=EventType.STARTED,
+            timestamp=task.started_at or utcnow(),
+            details={"attempt": task.attempt} if task.attempt > 1 else {},
+            worker_id=self.id,
+        )
+
+    async def _idle(self) -> bool:
+        """Nothing was claimable: wait for work; True when a burst is over."""
+        assert self._stop is not None  # noqa: S101 - set by `run`
+        if self.options.burst:
+            if not self._runs:
+                return True
+            assert self._freed is not None  # noqa: S101 - set by `run`
+            self._freed.clear()
+            await self._first_of(self._freed.wait(), self._stop.wait())
+            return False
+        waiting = self._queue.wait(self.options.queues, WAIT_SECONDS)
+        await self._first_of(waiting, self._stop.wait())
+        return False
+
+    async def _wind_up(self, helpers: list[asyncio.Task[None]]) -> None:
+        """Let running tasks end within the grace period, then give them back; flush all."""
+        assert self._force is not None  # noqa: S101 - set by `run`
+        if self._stop is not None:
+            self._stop.set()
+        runners = [run.runner for run in self._runs.values() if run.runner is not None]
+        pending = {runner for runner in runners if not runner.done()}
+        if pending:
+            forced = asyncio.create_task(self._force.wait())
+            await _all_or_first(pending, forced, self.options.grace_seconds)
+            forced.cancel()
+        for run in list(self._runs.values()):
+            run.stop(StopReason.RELEASE)
+        await self._wait_for_stopped(pending)
+        for helper in helpers:
+            helper.cancel()
+        await asyncio.gather(*helpers, return_exceptions=True)
+        await self._settler.drain()
+        await self._log.drain()
+
+    async def _wait_for_stopped(self, pending: set[asyncio.Task[Any]]) -> None:
+        """Wait for interrupted tasks; a thread stuck in C code is left to its lease after 1 s."""
+        pending = {runner for runner in pending if not runner.done()}
+        if not pending:
+            return
+        _, stuck = await asyncio.wait(pending, timeout=1.0)
+        for run in list(self._runs.values()):
+            if run.runner in stuck:
+                logger.warning("task %s does not react; given back", run.task.id)
+                self._settler.add(run, lifecycle.Released("the worker stopped; its thread did not"))
+
+    async def _cleanup_loop(self) -> None:
+        while True:
+            await asyncio.sleep(uniform(CLEANUP_SECONDS / 2, CLEANUP_SECONDS))
+            try:
+                await self.app.cleanup()
+            except OmniQError as error:
+                logger.warning("cleanup: %s", error)
+
+    async def _pause(self, seconds: float) -> None:
+        assert self._stop is not None  # noqa: S101 - set by `run`
+        await self._first_of(asyncio.sleep(seconds), self._stop.wait())
+
+    async def _first_of(self, *waits: Coroutine[Any, Any, Any]) -> None:
+        """Return when the first is done; the others are cancelled."""
+        tasks = [asyncio.ensure_future(item) for item in waits]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _resolve(self, name: str) -> Callable[..., Any]:
+        return self.app.registry.resolve(name, self.options.allow_modules).func
+
+
+_FINAL_EVENTS = {
+    TaskStatus.COMPLETED: EventType.COMPLETED,
+    TaskStatus.FAILED: EventType.FAILED,
+    TaskStatus.CANCELLED: EventType.CANCELLED,
+    TaskStatus.EXPIRED: EventType.EXPIRED,
+}
+
+
+async def _all_or_first(
+    pending: set[asyncio.Task[Any]], forced: asyncio.Task[Any], seconds: float
+) -> None:
+    """Wait until all of `pending` are done, `forced` is, or time is up."""
+    ends_at = time.monotonic() + seconds
+    while pending and not forced.done():
+        left = ends_at - time.monotonic()
+        if left <= 0:
+            return
+        _, pending = await asyncio.wait(
+            {*pending, forced}, timeout=left, return_when=asyncio.FIRST_COMPLETED
+        )
+        pending.discard(forced)
+
+
+def _fresh_id() -> str:
+    """A name that says where the worker runs and is never used twice."""
+    host = "".join(c if c.isalnum() or c in "-_" else "-" for c in socket.gethostname())[:40]
+    return f"w-{host or 'host'}-{os.getpid()}-{new_token()[:12]}"
