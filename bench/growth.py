@@ -14,23 +14,24 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from msgspec.structs import replace
+
 from bench.compare import FAST, claim_metric
 from bench.results import Results
 from bench.sizes import Sizes
 from omniq.models.task import Task, TaskStatus
-from omniq.storage.base import BaseQueue
+from omniq.storage.base import BaseQueue, Change
 from omniq.storage.sqlite import AsyncSQLiteQueue
 
 BATCH = 100
-BATCHES_PER_ROUND = 20
-WARM_UP_BATCHES = 2
+BATCHES_PER_BURST = 5
+BURSTS_PER_ROUND = 10
 INSERTED_AT_ONCE = 5_000
 NOW = datetime.now(UTC)
 
 
 async def run_growth(sizes: Sizes, results: Results, say: Callable[[str], None]) -> None:
     """Measure claims per second at each size, ``sizes.rounds`` times."""
-    claimed = BATCH * (WARM_UP_BATCHES + BATCHES_PER_ROUND * sizes.rounds)
     with TemporaryDirectory(prefix="bench-") as name:
         async with AsyncExitStack() as stack:
             queues: dict[int, BaseQueue] = {}
@@ -38,38 +39,44 @@ async def run_growth(sizes: Sizes, results: Results, say: Callable[[str], None])
                 say(f"growth: filling a store with {size:,} tasks of each kind")
                 queues[size] = AsyncSQLiteQueue(str(Path(name) / f"{size}.db"), durability="fast")
                 await stack.enter_async_context(queues[size])
-                await _fill(queues[size], size, spare=claimed)
-                await _claim(queues[size], WARM_UP_BATCHES)
+                await _fill(queues[size], size)
+                await _burst(queues[size])
             for number in range(1, sizes.rounds + 1):
                 say(f"growth: round {number} of {sizes.rounds}")
                 for size, queue in queues.items():
-                    rate = BATCH * BATCHES_PER_ROUND / await _claim(queue, BATCHES_PER_ROUND)
-                    results.add(FAST, {claim_metric(size): rate})
+                    seconds = sum([await _burst(queue) for _ in range(BURSTS_PER_ROUND)])
+                    claimed = BATCH * BATCHES_PER_BURST * BURSTS_PER_ROUND
+                    results.add(FAST, {claim_metric(size): claimed / seconds})
 
 
-async def _claim(queue: BaseQueue, batches: int) -> float:
-    """Claim so many batches; return the seconds."""
+async def _burst(queue: BaseQueue) -> float:
+    """Claim some batches, return the seconds, and put the tasks back."""
+    claimed: list[Task] = []
     began = time.perf_counter()
-    for _ in range(batches):
-        claimed = await queue.claim(
+    for _ in range(BATCHES_PER_BURST):
+        claimed += await queue.claim(
             ["default"], worker_id="bench", lease_token="bench", limit=BATCH
         )
-        if len(claimed) != BATCH:
-            raise RuntimeError(f"Claimed {len(claimed)} tasks instead of {BATCH}.")
-    return time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    if len(claimed) != BATCH * BATCHES_PER_BURST:
+        raise RuntimeError(f"Claimed {len(claimed)} tasks instead of full batches.")
+    await queue.swap([Change(task, _waiting_again(task)) for task in claimed])
+    return seconds
 
 
-async def _fill(queue: BaseQueue, size: int, *, spare: int) -> None:
-    """Insert ``size`` tasks of each kind, and ``spare`` more to be claimed."""
-    tasks = _tasks(size, spare)
+def _waiting_again(task: Task) -> Task:
+    return replace(task, status=TaskStatus.PENDING, lease_token=None, due_at=None, worker_id=None)
+
+
+async def _fill(queue: BaseQueue, size: int) -> None:
+    """Insert ``size`` tasks of each kind."""
+    tasks = _tasks(size)
     while batch := list(islice(tasks, INSERTED_AT_ONCE)):
         await queue.insert(batch)
 
 
-def _tasks(size: int, spare: int) -> Iterator[Task]:
+def _tasks(size: int) -> Iterator[Task]:
     for number in range(size):
         yield Task(func="noop", args=(number,), run_at=NOW + timedelta(days=1, seconds=number))
         yield Task(func="noop", args=(number,), status=TaskStatus.COMPLETED, finished_at=NOW)
-        yield Task(func="noop", args=(number,))
-    for number in range(spare):
         yield Task(func="noop", args=(number,))

@@ -111,9 +111,9 @@ def _show_measured(
     entries: Sequence[Entry],
     columns: Sequence[Column],
 ) -> None:
-    shown = [
-        column for column in columns if any(results.median(e.name, column.metric) for e in entries)
-    ]
+    shown = [c for c in columns if any((e.name, c.metric) in results.samples for e in entries)]
+    if not shown:
+        return
     table = Table("", *(column.title for column in shown), title=title, title_justify="left")
     table.columns[0].no_wrap = True
     for column in table.columns[1:]:
@@ -126,14 +126,12 @@ def _show_measured(
                 for column, value in zip(shown, values, strict=True)
             )
             table.add_row(entry.name, *cells)
-    if table.rows:
-        console.print(table)
+    console.print(table)
 
 
 def _show_growth(console: Console, results: Results) -> None:
     rates = claim_rates(results)
-    title = "growth: so many tasks waiting, as many delayed, as many finished"
-    table = Table("tasks of each", "claims per second", title=title, title_justify="left")
+    table = Table("waiting, delayed and finished tasks, each", "claims per second", title="growth")
     for size, rate_there in rates.items():
         table.add_row(f"{size:,}", rate(rate_there))
     if rates:

@@ -17,7 +17,7 @@ from omniq.app.schedules import (
     schedule_of,
     split_options,
 )
-from omniq.app.stores import Source, Sources
+from omniq.app.stores import EventSource, QueueSource, ResultSource, ScheduleSource, Sources
 from omniq.blocking import blocking, run_blocking
 from omniq.clock import check_seconds
 from omniq.exceptions import ConfigError
@@ -26,7 +26,6 @@ from omniq.ids import check_name, new_id
 from omniq.models.schedule import Schedule
 from omniq.models.task import RetryPolicy, Task
 from omniq.registry import Registry, TaskDecorator, TaskFunction, remote_function
-from omniq.storage.base import BaseEventStorage, BaseQueue, BaseResultStorage, BaseScheduleStorage
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -70,10 +69,10 @@ class OmniQ(Operations):
         *,
         backend: BaseBackend | str | None = None,
         config: object = None,
-        tasks: Source[BaseQueue] | None = None,
-        results: Source[BaseResultStorage] | None = None,
-        events: Source[BaseEventStorage] | None = None,
-        schedules: Source[BaseScheduleStorage] | None = None,
+        tasks: QueueSource | None = None,
+        results: ResultSource | None = None,
+        events: EventSource | None = None,
+        schedules: ScheduleSource | None = None,
         default_queue: str = "default",
         max_retries: int = 0,
         retry: RetryPolicy | None = None,
@@ -106,11 +105,17 @@ class OmniQ(Operations):
     # Declaring
 
     @overload
-    def task(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTaskFunction[P, R]: ...
+    def task(  # type: ignore[overload-overlap]  # the first wins
+        self,
+        func: Callable[P, Coroutine[Any, Any, R]],
+        /,
+    ) -> AsyncTaskFunction[P, R]: ...  # pyright: ignore[reportOverlappingOverload] - the same
     @overload
     def task(self, func: Callable[P, R], /) -> SyncTaskFunction[P, R]: ...
     @overload
-    def task(self, *, name: str | None = None, **options: Unpack[TaskOptions]) -> TaskDecorator: ...
+    def task(
+        self, func: None = None, /, *, name: str | None = None, **options: Unpack[TaskOptions]
+    ) -> TaskDecorator: ...
     def task(
         self,
         func: Callable[..., Any] | None = None,
@@ -133,6 +138,8 @@ class OmniQ(Operations):
         template = self._template.with_options(options)
 
         def decorate(func: Callable[..., Any]) -> TaskFunction[..., Any]:
+            if isinstance(func, TaskFunction):
+                raise ConfigError(f"{func!r} is a task already; write @task below @cron and @every")
             task = self.registry.register(func, template, name=name)
             self._declared.forget(task.name)
             return task
@@ -288,7 +295,7 @@ class OmniQ(Operations):
         """Return a handle of a task enqueued at any time, anywhere; nothing is looked up yet."""
         return TaskHandle(self, check_name("task_id", task_id))
 
-    async def get_result(self, task_id: str, timeout: float | None = 0.0) -> Any:  # noqa: ASYNC109 - as TaskHandle.result
+    async def get_result(self, task_id: str, timeout: float | None = 0.0) -> Any:
         """Return what a task returned, by default without waiting; see `TaskHandle.result`."""
         return await self.handle(task_id).result(timeout)
 

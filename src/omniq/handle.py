@@ -54,12 +54,12 @@ class TaskHandle(Generic[R]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TaskHandle):
             return NotImplemented
-        return self.id == cast("TaskHandle[Any]", other).id
+        return self.id == other.id  # pyright: ignore[reportUnknownMemberType] - of any R
 
     def __hash__(self) -> int:
         return hash(self.id)
 
-    async def result(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - as `wait`
+    async def result(self, timeout: float | None = None) -> R:
         """Wait for the task to finish and return what its function returned.
 
         Args:
@@ -83,7 +83,7 @@ class TaskHandle(Generic[R]):
                 return cast("R", value_of(task, None))
             # Somebody retried it since: what counts is how the newer run ends.
 
-    async def wait(self, timeout: float | None = None) -> Task:  # noqa: ASYNC109 - one store wait, no cancelling
+    async def wait(self, timeout: float | None = None) -> Task:
         """Wait for the task to finish, however it ends; return it.
 
         Raises:

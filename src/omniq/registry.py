@@ -113,12 +113,12 @@ class TaskFunction(Generic[P, R]):
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """Block until `await enqueue(…)` is done and return its result."""
         call = functools.partial(self.enqueue, *args, **kwargs)
-        return run_blocking(call, f"{self.__name__}.enqueue")
+        return run_blocking(call, f"{self.name}.enqueue")
 
     def enqueue_many_sync(self, calls: Iterable[Arguments]) -> list[TaskHandle[R]]:
         """Block until `await enqueue_many(…)` is done and return its result."""
         call = functools.partial(self.enqueue_many, calls)
-        return run_blocking(call, f"{self.__name__}.enqueue_many")
+        return run_blocking(call, f"{self.name}.enqueue_many")
 
     def register_types(self) -> None:
         """Try again to make the classes in the annotations storable, where not all were found."""
@@ -164,9 +164,13 @@ class TaskDecorator(Protocol):
     """Makes a task of a function; of what is a task already, only what it adds."""
 
     @overload
-    def __call__(self, func: F, /) -> F: ...
+    def __call__(self, func: F, /) -> F: ...  # type: ignore[overload-overlap]  # the first wins
     @overload
-    def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTaskFunction[P, R]: ...
+    def __call__(  # type: ignore[overload-overlap]  # the first wins
+        self,
+        func: Callable[P, Coroutine[Any, Any, R]],
+        /,
+    ) -> AsyncTaskFunction[P, R]: ...  # pyright: ignore[reportOverlappingOverload] - the same
     @overload
     def __call__(self, func: Callable[P, R], /) -> SyncTaskFunction[P, R]: ...
     def __call__(self, func: Callable[..., Any], /) -> TaskFunction[..., Any]:
@@ -260,7 +264,8 @@ class Registry:
         if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
             raise ConfigError(f"{func!r} is a generator function; return a list instead")
         kind = AsyncTaskFunction if _is_async(func) else SyncTaskFunction
-        return kind(self._app, func, name=wanted, template=template.named(wanted))
+        make = cast("type[TaskFunction[..., Any]]", kind)
+        return make(self._app, func, name=wanted, template=template.named(wanted))
 
     def _unknown(self, name: str) -> str:
         close = difflib.get_close_matches(name, self._by_name, n=3)
@@ -307,7 +312,7 @@ def _is_redefined(known: Callable[..., Any], func: Callable[..., Any]) -> bool:
 
 
 def _allowed_function(name: str, allowed: tuple[str, ...]) -> Callable[..., Any] | None:
-    """The function `name` spells out, if it is a public one defined in an allowed module."""
+    """Return the function `name` spells out, if it is a public one defined in an allowed module."""
     module_name, _, attribute = name.replace(":", ".").rpartition(".")
     if not any(_allows(pattern, module_name) for pattern in allowed):
         return None
@@ -327,9 +332,9 @@ def _allows(allowed: str, module_name: str) -> bool:
 
 
 def _split(call: object, place: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The positional and the named arguments of one call of `enqueue_many`."""
+    """Return the positional and the named arguments of one call of `enqueue_many`."""
     if isinstance(call, tuple):
-        return cast("tuple[Any, ...]", call), {}
+        return call, {}  # pyright: ignore[reportUnknownVariableType] - arguments are anything
     if isinstance(call, dict):
         return (), dict(cast("dict[str, Any]", call))
     raise ValidationError(

@@ -48,6 +48,8 @@ class UnknownValue(msgspec.Struct, frozen=True):
 
 _CLASSES: dict[str, type] = {}
 _TAGS: dict[type, str] = {}
+_met_unknown: set[str] = set()
+"""Tags read in this process without a class: while there are none, nothing is searched for them."""
 
 
 def serializable(cls: C) -> C:
@@ -119,12 +121,16 @@ def from_plain(data: Any) -> Any:
 
 def has_unknown(value: Any) -> UnknownValue | None:
     """Return the first `UnknownValue` inside a value, or None."""
+    return _first_unknown(value) if _met_unknown else None
+
+
+def _first_unknown(value: Any) -> UnknownValue | None:
     if isinstance(value, UnknownValue):
         return value
     if isinstance(value, dict):
         value = list(cast("dict[Any, Any]", value).values())
     if isinstance(value, list | tuple | set | frozenset):
-        found = (has_unknown(item) for item in cast("list[Any]", value))
+        found = (_first_unknown(item) for item in cast("list[Any]", value))
         return next((item for item in found if item is not None), None)
     return None
 
@@ -180,6 +186,7 @@ def _untagged(tag: str, data: Any) -> Any:
         return decode(data)
     cls = _CLASSES.get(tag)
     if cls is None:
+        _met_unknown.add(tag)
         return UnknownValue(tag, data)
     inner = from_plain(data)
     return cls(inner) if issubclass(cls, Enum) else cls(**inner)

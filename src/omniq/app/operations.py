@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from omniq.app.enqueuing import Enqueuing
 from omniq.app.lookups import Lookups
 from omniq.app.queues import QueueStatus, cancel_unstarted, statuses
@@ -145,4 +143,3 @@ class Operations(Component):
     paused_queues_sync = blocking(paused_queues)
     purge_queue_sync = blocking(purge_queue)
     cleanup_sync = blocking(cleanup)
-    disconnect_sync = blocking(disconnect)

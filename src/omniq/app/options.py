@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable
 from copy import copy
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
@@ -224,7 +224,7 @@ _APPLY: dict[str, Callable[[TaskTemplate, Any], None]] = {
 
 
 def _set_retry(template: TaskTemplate, given: dict[str, Any]) -> None:
-    """A policy replaces the one before; `max_retries` and `retry_on` change one field of it."""
+    """Replace the policy before; `max_retries` and `retry_on` change one field of it."""
     policy = check_retry(given.get("retry", template.policy))
     changes = {name: given[name] for name in ("max_retries", "retry_on") if name in given}
     if changes:
@@ -251,12 +251,10 @@ def _check_expiry(template: TaskTemplate) -> None:
 
 
 def _parent_ids(parents: Any) -> tuple[str, ...]:
-    """The ids of one or several tasks given as ids or handles."""
-    several = [parents] if isinstance(parents, str) or hasattr(parents, "id") else list(parents)
-    return tuple(
-        check_name("depends_on", getattr(parent, "id", parent))
-        for parent in cast("list[Any]", several)
-    )
+    """Return the ids of one or several tasks given as ids or handles."""
+    is_one = isinstance(parents, str) or hasattr(parents, "id")
+    several: list[Any] = [parents] if is_one else list(parents)
+    return tuple(check_name("depends_on", getattr(parent, "id", parent)) for parent in several)
 
 
 def _unknown_option(name: str) -> str:

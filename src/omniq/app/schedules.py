@@ -58,9 +58,10 @@ class DeclaredOptions(TaskOptions, ScheduleOptions, total=False):
 def split_options(options: DeclaredOptions) -> tuple[TaskOptions, ScheduleOptions]:
     """Return the options of the task and those of the schedule."""
     of_schedule = ScheduleOptions.__annotations__.keys()
+    given = cast("dict[str, Any]", options)
     return (
-        cast("TaskOptions", {key: options[key] for key in options if key not in of_schedule}),
-        cast("ScheduleOptions", {key: options[key] for key in options if key in of_schedule}),
+        cast("TaskOptions", {key: given[key] for key in given.keys() - of_schedule}),
+        cast("ScheduleOptions", {key: given[key] for key in given.keys() & of_schedule}),
     )
 
 
@@ -106,6 +107,8 @@ def schedule_of(task: TaskFunction[..., Any], timing: Timing, options: ScheduleO
     made = task.make_task(*args, **kwargs)
     _refuse_single_use(task, made)
     lifetime = task.template.lifetime
+    fields: dict[str, Any] = {"id": schedule_id_of(task.name)}
+    fields |= _fields_of(options) | timing.fields()
     schedule = Schedule(
         func=task.name,
         args=tuple(args),
@@ -117,7 +120,7 @@ def schedule_of(task: TaskFunction[..., Any], timing: Timing, options: ScheduleO
         result_ttl_seconds=made.result_ttl_seconds,
         expires_seconds=None if lifetime is None else lifetime / timedelta(seconds=1),
         metadata=made.metadata,
-        **{"id": schedule_id_of(task.name), **_fields_of(options), **timing.fields()},
+        **fields,
     )
     return cron.checked_schedule(schedule)
 
@@ -196,7 +199,7 @@ async def _save(storage: BaseScheduleStorage, declared: Schedule, now: datetime 
 
 
 def _replacing(stored: Schedule, declared: Schedule, now: datetime | None) -> Schedule:
-    """The declared schedule with the state it takes over from the stored one."""
+    """Return the declared schedule with the state it takes over from the stored one."""
     after = copy(declared)
     after.created_at, after.last_run_at = stored.created_at, stored.last_run_at
     if stored.status is ScheduleStatus.PAUSED:

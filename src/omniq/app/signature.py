@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from types import SimpleNamespace
 from typing import Any, cast, get_args, get_type_hints
-
-import msgspec
 
 from omniq.exceptions import ValidationError
 from omniq.serialization import is_serializable_class, serializable
@@ -52,7 +49,7 @@ class CallCheck:
 
 
 def _signature(func: Callable[..., object]) -> inspect.Signature | None:
-    """The signature, or None for a function in C that does not tell."""
+    """Return the signature, or None for a function in C that does not tell."""
     try:
         return inspect.signature(func)
     except ValueError:
@@ -91,7 +88,7 @@ def _register_all(hints: Iterable[object], seen: set[object]) -> bool:
 
 
 def _classes_in(hint: object) -> Iterator[type]:
-    """All classes an annotation mentions; an Enum member in a Literal mentions its class."""
+    """Yield the classes an annotation mentions; an Enum member in a Literal mentions its class."""
     if isinstance(hint, Enum):
         yield type(hint)
     elif isinstance(hint, type):
@@ -105,10 +102,8 @@ def _classes_in(hint: object) -> Iterator[type]:
 
 
 def _field_hints(cls: type) -> list[object]:
-    """The annotations of what is stored of a class: the fields of a dataclass or Struct."""
-    if issubclass(cls, msgspec.Struct) or dataclasses.is_dataclass(cls):
-        return _hints(cls)
-    return []
+    """Return the annotations of what is stored of a class: the fields of a dataclass or Struct."""
+    return [] if issubclass(cls, Enum) else _hints(cls)
 
 
 _UNRESOLVED = object()
@@ -123,7 +118,7 @@ def _hints(annotated: Any) -> list[object]:
 
 
 def _hint(annotated: Any, name: str, value: object) -> object:
-    """One annotation evaluated by itself, or `_UNRESOLVED`."""
+    """Return one annotation evaluated by itself, or `_UNRESOLVED`."""
     module = inspect.getmodule(annotated)
     scope = getattr(annotated, "__globals__", None) or vars(module or SimpleNamespace())
     alone = SimpleNamespace(__annotations__={name: value})
@@ -135,7 +130,7 @@ def _hint(annotated: Any, name: str, value: object) -> object:
 
 
 def _closure(annotated: Any) -> dict[str, Any]:
-    """The variables of enclosing functions that a nested function uses."""
+    """Return the variables of enclosing functions that a nested function uses."""
     if not inspect.isfunction(annotated):
         return {}
     return dict(inspect.getclosurevars(annotated).nonlocals)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from omniq.backend.base import BaseBackend
 from omniq.exceptions import ConfigError
@@ -29,19 +29,21 @@ from omniq.storage.factory import StorageBackendFactory
 DEFAULT_URL = "sqlite:///omniq.db"
 URL_VARIABLE = "OMNIQ_URL"
 
-C = TypeVar("C", bound=Component)
-Source = str | BaseBackend | C
-"""A URL, a backend, or the component itself."""
+# Each a URL, a backend, or the component itself.
+QueueSource = str | BaseBackend | BaseQueue
+ResultSource = str | BaseBackend | BaseResultStorage
+EventSource = str | BaseBackend | BaseEventStorage
+ScheduleSource = str | BaseBackend | BaseScheduleStorage
 
 
 class Sources(NamedTuple):
     """What the arguments of an application say about its stores; None says nothing."""
 
     everything: str | BaseBackend | None = None
-    tasks: Source[BaseQueue] | None = None
-    results: Source[BaseResultStorage] | None = None
-    events: Source[BaseEventStorage] | None = None
-    schedules: Source[BaseScheduleStorage] | None = None
+    tasks: QueueSource | None = None
+    results: ResultSource | None = None
+    events: EventSource | None = None
+    schedules: ScheduleSource | None = None
 
 
 class Stores:
@@ -109,9 +111,7 @@ class _Choice:
         self._sources = sources
         self._environment = environment
         self._by_url: dict[str, BaseBackend] = {}
-        if isinstance(sources.everything, Component) and not isinstance(
-            sources.everything, BaseBackend
-        ):
+        if not isinstance(sources.everything, str | BaseBackend | None):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
             raise ConfigError(f"expected a URL or a backend, got {sources.everything!r}")
 
     @property

@@ -6,10 +6,12 @@ from copy import copy
 from datetime import datetime
 from typing import Any, cast
 
+import msgspec
+
 from omniq.clock import LONGEST_DELAY, check_moment, check_seconds, utcnow
 from omniq.exceptions import ValidationError
 from omniq.ids import check_func, check_key, check_name
-from omniq.models.event import TaskEvent
+from omniq.models.event import EventType, TaskEvent
 from omniq.models.result import TaskResult
 from omniq.models.task import RetryPolicy, Task, TaskStatus
 
@@ -125,29 +127,31 @@ def check_parents(task: Task) -> None:
 
 
 def checked_result(result: TaskResult) -> TaskResult:
-    """Return a copy of a result fit to be stored. Raises ValidationError naming the field."""
+    """Return the result, or a copy made fit to be stored. Raises ValidationError naming the field."""
     if not isinstance(result, TaskResult):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
         raise ValidationError("result", f"expected a TaskResult, got {type(result).__name__}")
-    after = copy(result)
-    check_name("task_id", after.task_id)
-    after.stored_at = check_moment("stored_at", after.stored_at)
-    if after.expires_at is not None:
-        after.expires_at = check_moment("expires_at", after.expires_at)
-    return after
+    check_name("task_id", result.task_id)
+    stored_at = check_moment("stored_at", result.stored_at)
+    expires_at = moment_or_none("expires_at", result.expires_at)
+    if stored_at is result.stored_at and expires_at is result.expires_at:
+        return result
+    return msgspec.structs.replace(result, stored_at=stored_at, expires_at=expires_at)
 
 
 def checked_event(event: TaskEvent) -> TaskEvent:
-    """Return a copy of an event fit to be stored. Raises ValidationError naming the field."""
+    """Return the event, or a copy made fit to be stored. Raises ValidationError naming the field."""
     if not isinstance(event, TaskEvent):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
         raise ValidationError("event", f"expected a TaskEvent, got {type(event).__name__}")
     check_name("task_id", event.task_id)
-    if not event.event_type or len(event.event_type) > 128 or not event.event_type.isprintable():
+    kind = event.event_type
+    if type(kind) is not EventType and not (0 < len(kind) <= 128 and kind.isprintable()):
         raise ValidationError("event_type", "use 1 to 128 printable characters")
-    after = copy(event)
-    after.timestamp = check_moment("timestamp", event.timestamp)
     if event.details:
         check_mapping("details", event.details)
-    return after
+    timestamp = check_moment("timestamp", event.timestamp)
+    if timestamp is event.timestamp:
+        return event
+    return msgspec.structs.replace(event, timestamp=timestamp)
 
 
 def check_queues(queues: object) -> list[str]:

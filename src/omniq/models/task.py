@@ -85,9 +85,9 @@ class RetryPolicy(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def _exception_names(given: object) -> tuple[str, ...]:
-    """The names of one or several exceptions, each given as a class or a name."""
-    several = given if isinstance(given, tuple | list | set | frozenset) else (given,)
-    return tuple(map(_exception_name, cast("tuple[object, ...]", several)))
+    """Return the names of one or several exceptions, each given as a class or a name."""
+    is_one = not isinstance(given, tuple | list | set | frozenset)
+    return tuple(map(_exception_name, (given,) if is_one else cast("list[object]", given)))
 
 
 def _exception_name(given: object) -> str:
@@ -126,7 +126,7 @@ class Task(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     func: str
     args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default for each instance
+    kwargs: dict[str, Any] = {}
     id: str = msgspec.field(default_factory=new_id)
     queue_name: str = "default"
     priority: int = 0
@@ -139,7 +139,7 @@ class Task(msgspec.Struct, kw_only=True, omit_defaults=True):
     unique_key: str | None = None
     depends_on: tuple[str, ...] = ()
     on_parent_failure: OnParentFailure = "cancel"
-    metadata: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default for each instance
+    metadata: dict[str, Any] = {}
     schedule_id: str | None = None
 
     status: TaskStatus = TaskStatus.PENDING

@@ -86,8 +86,8 @@ class StorageBackendFactory:
         Raises:
             ConfigError: neither tells, or `backend_type` contradicts the scheme.
         """
-        if not isinstance(url, str) or not url:  # pyright: ignore[reportUnnecessaryIsInstance] - user input
-            raise ConfigError(f"expected the URL of a backend, got {url!r}")
+        if not url:
+            raise ConfigError("expected the URL of a backend, got an empty string")
         scheme, has_scheme, _ = url.partition("://")
         if has_scheme:
             name = _canonical(scheme)
@@ -144,7 +144,7 @@ def _entry(name: str) -> BackendEntry:
 
 
 def _entry_points() -> dict[str, str]:
-    from importlib.metadata import entry_points  # noqa: PLC0415 - 10 ms
+    from importlib.metadata import entry_points
 
     return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
 
@@ -210,7 +210,7 @@ def _sqlite_path(url: str) -> str:
 
 
 def _options(url: str, choices: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """The query of a URL, each option checked against what it may be (empty: anything)."""
+    """Return the query of a URL, each option checked against what it may be (empty: anything)."""
     options: dict[str, str] = {}
     for name, value in parse_qsl(url.partition("?")[2], keep_blank_values=True):
         if name not in choices:
