@@ -54,7 +54,8 @@ def make_trouble(folder: Path) -> tuple[list[str], Path]:
 
 def start_workers(processes: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "omniq", "worker", str(HERE / "digests.py")]
-    options = ["--processes", str(processes), "--concurrency", "8", "--log-level", "ERROR"]
+    options = ["--processes", str(processes), "--queues", "default,ticks"]
+    options += ["--concurrency", "8", "--log-level", "ERROR"]
     return subprocess.Popen([*command, *options])
 
 
@@ -66,12 +67,10 @@ async def watch(total: int, late: Path, workers: subprocess.Popen[bytes]) -> flo
         bar = progress.add_task("files", total=total)
         while True:
             await asyncio.sleep(0.1)
-            numbers: collections.Counter[TaskStatus] = collections.Counter()
-            for by_status in (await digests.q.counts()).values():
-                numbers.update(by_status)
-            final = sum(numbers[status] for status in FINAL_STATUSES)
-            told = f"files  [red]{numbers[TaskStatus.FAILED]} failed[/]"
-            progress.update(bar, completed=min(final, total), description=told)
+            numbers = (await digests.q.counts()).get("default", {})
+            final = sum(numbers.get(status, 0) for status in FINAL_STATUSES)
+            told = f"files  [red]{numbers.get(TaskStatus.FAILED, 0)} failed[/]"
+            progress.update(bar, completed=final, description=told)
             if final > total // 2 and not late.exists():
                 late.write_text("Better late than never.\n")
             if final >= total and await fired() >= 2:
@@ -87,7 +86,7 @@ async def fired() -> int:
 
 async def report(enqueued: set[str], seconds: float) -> bool:
     """Print the closing table; return whether each task ended exactly once."""
-    tasks = {task.id: task for task in await digests.q.list_tasks()}
+    tasks = {task.id: task for task in await digests.q.task_queue.list_tasks()}
     history: dict[str, list[TaskEvent]] = collections.defaultdict(list)
     for event in await digests.q.event_storage.get_all_events():
         history[event.task_id].append(event)
@@ -111,10 +110,13 @@ async def report(enqueued: set[str], seconds: float) -> bool:
         table.add_row(name, value)
     console.print(table)
 
-    reasons = collections.Counter((task.func, (task.error or "").split("\n")[0][:90]) for task in failed)
-    why = Table("tasks", "task", "reason", title="Why tasks failed")
-    for (func, reason), number in reasons.most_common(8):
-        why.add_row(f"{number:,}", func, reason)
+    reasons: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
+    for task in failed:
+        reason = (task.error or "").splitlines()[0]
+        reasons[task.func, reason.partition(":")[0]].append(reason)
+    why = Table("tasks", "task", "reason", "for example", title="Why tasks failed")
+    for (func, kind), examples in sorted(reasons.items()):
+        why.add_row(f"{len(examples):,}", func, kind, examples[0].partition(": ")[2])
     console.print(why)
     return not lost and not doubled
 

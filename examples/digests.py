@@ -13,7 +13,7 @@ from omniq import OmniQ, RetryPolicy, current_task
 q = OmniQ()  # kept where OMNIQ_URL says, else in ./omniq.db
 
 PATIENT = RetryPolicy(
-    max_retries=5, delay_seconds=0.5, backoff="linear", retry_on=(FileNotFoundError,)
+    max_retries=4, delay_seconds=0.3, backoff="linear", retry_on=(FileNotFoundError,)
 )
 WORD = re.compile(r"[a-z_]{3,}")
 
@@ -31,7 +31,7 @@ def words(path: str) -> dict[str, int]:
     return dict(collections.Counter(WORD.findall(text)).most_common(20))
 
 
-@q.every(1)
+@q.every(1, queue="ticks")
 async def heartbeat() -> str:
     """Fire every second while a worker runs."""
     return f"fired as task {current_task().id}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import logging
 import math
 import pickle
 from collections.abc import Callable
@@ -25,6 +26,8 @@ import msgspec
 
 from omniq.exceptions import ConfigError, PayloadTooLargeError, SerializationError
 from omniq.ids import stable_module
+
+logger = logging.getLogger(__name__)
 
 SerializationFormat = Literal["json", "msgpack", "pickle"]
 
@@ -106,7 +109,11 @@ def to_plain(value: Any, path: str = "value", depth: int = 0) -> Any:
 
 
 def from_plain(data: Any) -> Any:
-    """Rebuild a value from plain data; a tag nobody registered becomes an `UnknownValue`."""
+    """Rebuild a value from plain data.
+
+    What is of a class nobody registered, or of one that no longer takes what was stored, becomes
+    an `UnknownValue`: one value that cannot be read must not keep a queue from being read.
+    """
     kind = type(data)
     if kind is list:
         return [from_plain(item) for item in data]
@@ -127,8 +134,11 @@ def has_unknown(value: Any) -> UnknownValue | None:
 def _first_unknown(value: Any) -> UnknownValue | None:
     if isinstance(value, UnknownValue):
         return value
+    if type(value) in _TAGS:
+        value = _fields_of(value)
     if isinstance(value, dict):
-        value = list(cast("dict[Any, Any]", value).values())
+        pairs = cast("dict[Any, Any]", value).items()
+        value = [part for pair in pairs for part in pair]
     if isinstance(value, list | tuple | set | frozenset):
         found = (_first_unknown(item) for item in cast("list[Any]", value))
         return next((item for item in found if item is not None), None)
@@ -181,15 +191,23 @@ def _fields_of(value: Any) -> Any:
 
 
 def _untagged(tag: str, data: Any) -> Any:
-    decode = _DECODERS.get(tag)
-    if decode is not None:
-        return decode(data)
+    build = _DECODERS.get(tag) or _builder(tag)
+    if build is not None:
+        try:
+            return build(data)
+        except Exception as error:  # noqa: BLE001 - constructors are user code
+            logger.warning("a stored value of %s cannot be rebuilt: %s", tag, error)
+    _met_unknown.add(tag)
+    return UnknownValue(tag, data)
+
+
+def _builder(tag: str) -> Callable[[Any], Any] | None:
     cls = _CLASSES.get(tag)
     if cls is None:
-        _met_unknown.add(tag)
-        return UnknownValue(tag, data)
-    inner = from_plain(data)
-    return cls(inner) if issubclass(cls, Enum) else cls(**inner)
+        return None
+    if issubclass(cls, Enum):
+        return lambda data: cls(from_plain(data))
+    return lambda data: cls(**from_plain(data))
 
 
 _COLLECTIONS = frozenset({tuple, set, frozenset})
@@ -269,7 +287,9 @@ class RecordCodec:
         """
         try:
             record = self._parsed(bytes(data))
-        except (msgspec.MsgspecError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        except SerializationError:
+            raise
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             name = self._cls.__name__.lower()
             raise SerializationError(name, f"the stored record is damaged: {error}") from error
         if b'"$' in data or data[:1] == b"M":
@@ -288,7 +308,7 @@ class RecordCodec:
             raise SerializationError(
                 "serialization_format", "the record is pickled; this store does not read pickle"
             )
-        record = pickle.loads(memoryview(data)[1:])  # noqa: S301 - only where the operator chose it
+        record = _unpickled(memoryview(data)[1:])
         if not isinstance(record, self._cls):
             raise ValueError("another kind of record")
         return record
@@ -324,6 +344,13 @@ class RecordCodec:
                 "store the data elsewhere and pass a reference",
             )
         return data
+
+
+def _unpickled(data: memoryview) -> Any:
+    try:
+        return pickle.loads(data)  # noqa: S301 - only where the operator chose it
+    except Exception as error:  # noqa: BLE001 - unpickling runs any code, which raises anything
+        raise ValueError(str(error)) from error
 
 
 def _pickled(record: Any) -> bytes:

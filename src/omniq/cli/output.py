@@ -16,6 +16,8 @@ from rich.table import Table
 from omniq.clock import utcnow
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON instead of a table.")]
+ID_WIDTH = 36
+PIPE_WIDTH = 240
 STYLES = {
     "completed": "green",
     "running": "cyan",
@@ -27,7 +29,8 @@ STYLES = {
 
 def console() -> Console:
     """Return the console of standard output."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    return Console(highlight=False, width=width, soft_wrap=width is not None)
 
 
 def print_json(value: Any) -> None:
@@ -38,7 +41,10 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
     """Print rows under headings, or the line `empty` when there are none."""
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=len(column))
+    table.columns[0].min_width = ID_WIDTH if columns[0] == "ID" else len(columns[0])
     count = 0
     for row in rows:
         table.add_row(*(cell(item) for item in row))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread  # noqa: F401 - its hook must be older than ours, see below
 import logging
+import os
+import threading
 import weakref
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -100,7 +103,6 @@ class Component:
 _open_components: weakref.WeakSet[Component] = weakref.WeakSet()
 
 
-@atexit.register
 def _close_all() -> None:
     """Close what the program left open, so that nothing written is lost at exit."""
     for component in list(_open_components):
@@ -108,3 +110,11 @@ def _close_all() -> None:
             component.disconnect_sync()
         except (OmniQError, RuntimeError) as error:
             logger.warning("closing %s at exit: %s", type(component).__name__, error)
+
+
+# Functions registered with atexit run when threads can no longer be started; this hook of the
+# interpreter, the one concurrent.futures uses, runs while they can.
+_at_exit: Any = getattr(threading, "_register_atexit", atexit.register)
+_at_exit(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_open_components.clear)

@@ -86,9 +86,9 @@ class Executor:
         except TaskSignal as signal:
             outcome = signalled(signal)
         except Exception as error:  # noqa: BLE001 - the boundary around user code
-            outcome = lifecycle.failure(error)
+            outcome = lifecycle.failure(_from_user_code(error))
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like end the task, not the worker
-            outcome = lifecycle.failure(error)
+            outcome = lifecycle.failure(_from_user_code(error))
         finally:
             run.executed = True
             if timer is not None:
@@ -146,6 +146,14 @@ def signalled(signal: TaskSignal) -> lifecycle.Outcome:
                 return lifecycle.failure(signal)
     except ValidationError as error:
         return lifecycle.failure(error)
+
+
+def _from_user_code(error: BaseException) -> BaseException:
+    """Take this package's frames off the top of the traceback; all of them if none is the user's."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__package__") == __package__:
+        trace = trace.tb_next
+    return error.with_traceback(trace)
 
 
 def _report(run: Run, fraction: float) -> None:

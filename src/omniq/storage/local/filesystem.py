@@ -50,7 +50,7 @@ def filesystem_of(folder: Path, mounts: Path = _MOUNTS) -> str:
 
 
 def companion_folder(path: Path) -> Path:
-    """Return the folder beside the database that holds locks and wake-up sockets, made if needed."""
+    """Return the folder beside a file that holds its locks and sockets, made if needed."""
     folder = path.with_name(path.name + "-wake")
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder

@@ -10,13 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator
 from pathlib import Path
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows: leases alone must do
-    fcntl = None  # type: ignore[assignment]
 
 _SUFFIX = ".alive"
 _held: dict[Path, tuple[int, int]] = {}
@@ -26,8 +22,10 @@ _held: dict[Path, tuple[int, int]] = {}
 def hold(folder: Path, worker_id: str) -> None:
     """Take the lock that says `worker_id` lives in this process. Idempotent."""
     path = folder / f"{worker_id}{_SUFFIX}"
-    if fcntl is None or _is_held(path):
-        return
+    if sys.platform == "win32" or _is_held(path):
+        return  # on Windows leases alone must do
+    import fcntl
+
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         fcntl.lockf(fd, fcntl.LOCK_EX)
@@ -46,15 +44,14 @@ def let_go(folder: Path, worker_id: str) -> None:
 
 
 @contextlib.contextmanager
-def dead_workers(folder: Path) -> Iterator[list[str]]:
+def dead_workers(folder: Path) -> Generator[list[str]]:
     """Give the workers found dead; their files are removed when the block ends without error.
 
     While the block runs, their locks are held, so no other process buries the same worker.
     """
     found: list[tuple[int, Path]] = []
     try:
-        if fcntl is not None:
-            found = [(fd, path) for path in _files(folder) if (fd := _take(path)) is not None]
+        found = [(fd, path) for path in _files(folder) if (fd := _take(path)) is not None]
         yield [path.name.removesuffix(_SUFFIX) for _, path in found]
         for _, path in found:
             path.unlink(missing_ok=True)
@@ -74,6 +71,10 @@ def _files(folder: Path) -> list[Path]:
 
 def _take(path: Path) -> int | None:
     """Lock the file of another process's worker if that is dead; None while it lives."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:

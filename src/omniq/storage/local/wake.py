@@ -139,7 +139,7 @@ class WakeHub:
             pass  # a full or unreachable socket: the poll behind it will do
 
     def _sockets(self) -> list[str]:
-        """The names of all sockets in the folder; listed again only when the folder changed."""
+        """Return the names of all sockets in the folder; listed again only when it changed."""
         if not hasattr(socket, "AF_UNIX"):
             return []
         try:
@@ -161,7 +161,7 @@ class Waiting:
         self._names = names
         self._waiter = waiter
 
-    async def wait(self, timeout: float) -> None:  # noqa: ASYNC109 - one timer, no task
+    async def wait(self, timeout: float) -> None:
         """Return when woken, after `timeout` seconds at the latest."""
         loop, future = self._waiter
         timer = loop.call_later(timeout, _finish, future)
@@ -180,9 +180,7 @@ class Waiting:
 class _Listener:
     """The thread that hears other processes."""
 
-    def __init__(
-        self, hub: WakeHub, folder: Path, make_probe: Callable[[], ChangeProbe]
-    ) -> None:
+    def __init__(self, hub: WakeHub, folder: Path, make_probe: Callable[[], ChangeProbe]) -> None:
         self._hub = hub
         self._folder = folder
         self._make_probe = make_probe
@@ -229,16 +227,24 @@ class _Listener:
         interval = POLL_SECONDS if self._sockets else POLL_WITHOUT_SOCKETS_SECONDS
         try:
             while True:
-                readable, _, _ = select.select([*self._sockets, self._stop_reading], [], [], interval)
-                if self._stop_reading in readable:
+                heard = self._select(interval)
+                if heard is None:
                     return
-                for listening in readable:
+                for listening in heard:
                     self._hear(listening)
-                if not readable and self._hub.has_waiters():
+                if not heard and self._hub.has_waiters():
                     version = self._poll(probe, version)
         finally:
             probe.close()
             self._unbind()
+
+    def _select(self, seconds: float) -> list[socket.socket] | None:
+        """Return the sockets with something to read, after `seconds` none; None: stop."""
+        watched: list[socket.socket | int] = [*self._sockets, self._stop_reading]
+        readable, _, _ = select.select(watched, [], [], seconds)
+        if self._stop_reading in readable:
+            return None
+        return [one for one in readable if not isinstance(one, int)]
 
     def _hear(self, listening: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -264,7 +270,7 @@ class _short:  # noqa: N801 - used like a function
         self._fd = -1
 
     def __enter__(self) -> str:
-        if len(os.fsencode(self._path)) <= 100:  # noqa: PLR2004 - sun_path holds 107
+        if len(os.fsencode(self._path)) <= 100:  # sun_path holds 107
             return str(self._path)
         self._fd = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
         return f"/proc/self/fd/{self._fd}/{self._path.name}"

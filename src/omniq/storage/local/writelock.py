@@ -1,32 +1,32 @@
-"""One writer at a time, across processes: fair, and without SQLite's polling.
+"""One writer at a time, across processes: fair, and without polling.
 
-Every write transaction of OmniQ holds this lock from BEGIN to COMMIT, and so does every checkpoint.
+The kernel frees the lock of a process that dies. In SQLite, every write transaction of OmniQ holds
+this lock from BEGIN to COMMIT, and so does every checkpoint.
 That does two things. Processes queue in the kernel, which wakes the next one at once, instead of
 sleeping in SQLite's busy handler. And no commit ever overlaps a checkpoint, which is the condition
 of the WAL-reset bug of SQLite 3.7.0 to 3.51.2 (a commit racing a checkpoint could corrupt the
-file). The kernel frees the lock of a process that dies.
+file).
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from types import TracebackType
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows: SQLite's own locking must do
-    fcntl = None  # type: ignore[assignment]
 
 
 class WriteLock:
     """A lock file taken exclusively; a context manager for one thread."""
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+        self._fd = os.open(path, flags, 0o600)
 
     def __enter__(self) -> None:
-        if fcntl is not None:
+        if sys.platform != "win32":  # there, SQLite's own locking must do
+            import fcntl
+
             fcntl.flock(self._fd, fcntl.LOCK_EX)
 
     def __exit__(
@@ -35,7 +35,9 @@ class WriteLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if fcntl is not None:
+        if sys.platform != "win32":  # there, SQLite's own locking must do
+            import fcntl
+
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def close(self) -> None:

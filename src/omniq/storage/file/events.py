@@ -1,0 +1,178 @@
+"""`FileEventStorage`: the history of tasks as lines of text, one folder a day."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from omniq.exceptions import SerializationError
+from omniq.models.event import TaskEvent
+from omniq.serialization import SerializationFormat
+from omniq.storage.component import Capabilities
+from omniq.storage.events import BaseEventStorage, EventFilter
+from omniq.storage.file.codec import Compression, FileCodec
+from omniq.storage.file.location import (
+    Durability,
+    check_durability,
+    check_folder_name,
+    locate,
+)
+from omniq.storage.file.segments import LocalSegments, Rewriter
+
+logger = logging.getLogger("omniq.storage.file")
+
+_OPAQUE = b'{"data":'
+"""How a line begins that only its codec can read."""
+
+
+class FileEventStorage(BaseEventStorage):
+    """Events in a folder, shared by any number of threads and processes of one machine.
+
+    ``<base_dir>/events/2024/01/15/000001.jsonl`` holds one JSON object a line. Querying reads the
+    days asked for, so a query without `since` and `until` reads everything.
+
+    Args:
+        base_dir: the folder; made if missing.
+        events_dir: name of the folder inside it.
+        durability: ``full`` (what was logged is on the disk) or ``fast`` (a power cut may lose the
+            last half minute; a crash of the program loses nothing).
+        serialization_format, compression: of new events; each says its own format when read.
+    """
+
+    capabilities = Capabilities()
+
+    def __init__(
+        self,
+        base_dir: str | Path | None = None,
+        *,
+        events_dir: str = "events",
+        durability: Durability = "full",
+        serialization_format: SerializationFormat = "json",
+        compression: Compression = "none",
+    ) -> None:
+        super().__init__()
+        root = locate(base_dir).local_path() / check_folder_name("events_dir", events_dir)
+        self._segments = LocalSegments(root, durable=check_durability(durability) == "full")
+        self._codec = FileCodec(
+            TaskEvent, ("details",), format=serialization_format, compression=compression
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._segments)!r})"
+
+    async def _open(self) -> None:
+        await asyncio.to_thread(self._segments.open)
+
+    async def _close(self) -> None:
+        await asyncio.to_thread(self._segments.close)
+
+    async def _append(self, events: list[TaskEvent]) -> None:
+        lines: dict[str, list[bytes]] = {}
+        for event in events:
+            lines.setdefault(_day(event.timestamp), []).append(self._codec.encode(event))
+        await asyncio.to_thread(self._segments.append, lines)
+
+    async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:  # noqa: FBT001 - see query
+        return await asyncio.to_thread(self._select, where, limit, newest)
+
+    async def _purge(self, before: datetime, limit: int) -> int:
+        return await asyncio.to_thread(self._delete, before, limit)
+
+    def _select(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:  # noqa: FBT001 - see query
+        """Read day after day until there are enough; the days do not overlap."""
+        found: list[TaskEvent] = []
+        days = self._days(where)
+        for day in reversed(days) if newest else days:
+            events = sorted(self._matching(day, where), key=_moment)
+            found = events + found if newest else found + events
+            if len(found) >= limit:
+                break
+        return found[-limit:] if newest else found[:limit]
+
+    def _days(self, where: EventFilter) -> list[str]:
+        first = _day(where.since) if where.since else ""
+        last = _day(where.until) if where.until else "9999"
+        return [day for day in self._segments.days() if first <= day <= last]
+
+    def _matching(self, day: str, where: EventFilter) -> Iterator[TaskEvent]:
+        needles = _needles(where)
+        for name in self._segments.segments(day):
+            text = self._segments.read(day, name)
+            if _OPAQUE not in text and any(needle not in text for needle in needles):
+                continue
+            for line in text.splitlines():
+                event = self._event(line, needles, f"{day}/{name}")
+                if event is not None and where.matches(event):
+                    yield event
+
+    def _event(self, line: bytes, needles: list[bytes], place: str) -> TaskEvent | None:
+        """Return the event in a line; None if it cannot match, or is damaged."""
+        if not line or (
+            not line.startswith(_OPAQUE) and any(needle not in line for needle in needles)
+        ):
+            return None
+        try:
+            event: TaskEvent = self._codec.decode(line)
+        except SerializationError as error:
+            logger.warning("skipped a line of %s/%s: %s", self._segments, place, error)
+            return None
+        return event
+
+    def _delete(self, before: datetime, limit: int) -> int:
+        """Delete the first events before a moment, segment by segment."""
+        last, deleted = _day(before), 0
+        with self._segments.rewriting() as files:
+            for day in self._segments.days():
+                if day > last:
+                    break
+                for name in self._segments.segments(day):
+                    if deleted >= limit:
+                        return deleted
+                    deleted += self._shorten(files, day, name, before, limit - deleted)
+        return deleted
+
+    def _shorten(self, files: Rewriter, day: str, name: str, before: datetime, most: int) -> int:
+        """Delete up to `most` events before a moment from a segment; return how many."""
+        lines = files.read(day, name).splitlines()
+        old = [(_moment(event), n) for n, event in self._numbered(lines, day) if event is not None]
+        doomed = sorted((moment, n) for moment, n in old if moment < before)[:most]
+        if not doomed:
+            return 0
+        numbers = {n for _, n in doomed}
+        kept = [line for n, line in enumerate(lines) if n not in numbers]
+        if any(kept):
+            files.replace(day, name, b"\n".join(kept) + b"\n")
+        else:
+            files.delete(day, name)
+        return len(doomed)
+
+    def _numbered(self, lines: list[bytes], day: str) -> Iterator[tuple[int, TaskEvent | None]]:
+        for n, line in enumerate(lines):
+            yield n, self._event(line, [], day)
+
+
+def _day(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y/%m/%d")
+
+
+def _moment(event: TaskEvent) -> datetime:
+    return event.timestamp
+
+
+def _needles(where: EventFilter) -> list[bytes]:
+    """What stands in the text of each event that matches; most lines need not be decoded then."""
+    wanted: list[tuple[str, Any]] = [("task_id", where.task_id), ("event_type", where.event_type)]
+    return [
+        b'"%s":%s' % (name.encode(), msgspec.json.encode(str(value)))
+        for name, value in wanted
+        if value is not None
+    ]
+
+
+AsyncFileEventStorage = FileEventStorage

@@ -1,0 +1,127 @@
+"""The connections of one event loop: made on demand, bounded, never trusted to be alive."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from omniq.storage.postgres.errors import sqlstate_of
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+R = TypeVar("R")
+logger = logging.getLogger(__name__)
+
+PROBE_AFTER_SECONDS = 10.0
+PROBE_SECONDS = 3.0
+PARTING_SECONDS = 1.0
+
+
+class Client:
+    """A small pool. Belongs to the loop it was made in.
+
+    A connection that was idle for long is asked for a sign of life before it is used; one whose
+    call was cut short is closed rather than used again. When the loop ends without `close` having
+    been called, the connections are closed all the same.
+
+    Args:
+        connect: makes a connection.
+        size: most connections at a time.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[Connection[Any]]], size: int) -> None:
+        self._connect = connect
+        self._slots = asyncio.Semaphore(size)
+        self._idle: list[tuple[Connection[Any], float]] = []
+        self._partings: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self._guard = asyncio.create_task(self._close_with_loop(), name="omniq-postgres-guard")
+
+    async def use(self, work: Callable[[Connection[Any]], Awaitable[R]], seconds: float) -> R:
+        """Run `work` with a connection, waiting for one included, for `seconds` at most.
+
+        Raises:
+            TimeoutError: it took longer; whether the server did it is not known.
+        """
+        async with asyncio.timeout(seconds), self._slots:
+            connection = await self._take()
+            try:
+                result = await work(connection)
+            except BaseException as error:
+                self._put_back(connection, usable=sqlstate_of(error) is not None)
+                raise
+            self._put_back(connection, usable=True)
+            return result
+
+    async def close(self) -> None:
+        """Close all connections; those in use when their call is done. Idempotent."""
+        self._guard.cancel()
+        await self._close_idle()
+        if self._partings:
+            await asyncio.wait(self._partings)
+
+    def abandon(self) -> None:
+        """Let go of the connections of a loop that runs no more."""
+        self._closing = True
+        for connection, _ in self._idle:
+            with contextlib.suppress(RuntimeError):  # its loop is closed: the socket goes with it
+                connection.terminate()
+        self._idle.clear()
+
+    async def _take(self) -> Connection[Any]:
+        while self._idle:
+            connection, since = self._idle.pop()
+            if connection.is_closed():
+                continue
+            if time.monotonic() - since < PROBE_AFTER_SECONDS or await _answers(connection):
+                return connection
+            self._part(connection)
+        return await self._connect()
+
+    def _put_back(self, connection: Connection[Any], *, usable: bool) -> None:
+        if connection.is_closed():
+            return
+        if usable and not self._closing and not connection.is_in_transaction():
+            self._idle.append((connection, time.monotonic()))
+        else:
+            self._part(connection)
+
+    def _part(self, connection: Connection[Any]) -> None:
+        task = asyncio.create_task(_closed(connection), name="omniq-postgres-close")
+        self._partings.add(task)
+        task.add_done_callback(self._partings.discard)
+
+    async def _close_idle(self) -> None:
+        self._closing = True
+        while self._idle:
+            await _closed(self._idle.pop()[0])
+
+    async def _close_with_loop(self) -> None:
+        """Wait for the cancellation that ends a loop's tasks, then close."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await self._close_idle()
+
+
+async def _answers(connection: Connection[Any]) -> bool:
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            await connection.execute("SELECT 1")
+    except Exception as error:  # noqa: BLE001 - whatever it is, the connection is of no use
+        logger.debug("an idle connection was dead: %s", error)
+        return False
+    return True
+
+
+async def _closed(connection: Connection[Any]) -> None:
+    try:
+        await connection.close(timeout=PARTING_SECONDS)
+    except Exception as error:  # noqa: BLE001 - it is gone either way
+        logger.debug("closing a connection: %s", error)
+        connection.terminate()

@@ -1,0 +1,273 @@
+"""One PostgreSQL database: a handle the components share, and the only way to the driver."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import random
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Unpack
+
+from omniq.exceptions import ConfigError, StorageUnavailableError
+from omniq.ids import new_token
+from omniq.storage.postgres.client import Client
+from omniq.storage.postgres.errors import is_aborted, is_drivers, load_driver, translated
+from omniq.storage.postgres.listener import Listener
+from omniq.storage.postgres.notify import Channels, Notifier
+from omniq.storage.postgres.schema import ensure_schema, schema_version, tables
+from omniq.storage.postgres.target import PostgresOptions, Target, resolved, target
+from omniq.storage.postgres.wake import Waiters, digest
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+R = TypeVar("R")
+logger = logging.getLogger(__name__)
+
+POOL_SIZE = 5
+CONNECT_SECONDS = 10.0
+COMMAND_SECONDS = 15.0
+LONG_COMMAND_SECONDS = 300.0
+"""For what grows with the number of tasks kept: counting, migrating."""
+ATTEMPTS = 8
+CLOSE_SECONDS = 5.0
+
+
+class RunAgain(Exception):  # noqa: N818 - not an error: it never leaves `Database`
+    """What a transaction raises to be rolled back and run once more."""
+
+
+class _Loop(NamedTuple):
+    """What belongs to one event loop."""
+
+    client: Client
+    listener: Listener
+    notifier: Notifier
+
+
+class Database:
+    """A shared handle on one database. Any thread and event loop may use it; makes no I/O itself.
+
+    Args:
+        dsn: ``postgresql://user:password@host:5432/database``; what the URL leaves out is taken
+            from the ``PG*`` environment variables, as with every PostgreSQL program.
+        options: see `PostgresOptions`; each may also be part of the URL's query.
+    """
+
+    def __init__(self, dsn: str | None = None, **options: Unpack[PostgresOptions]) -> None:
+        bare, given = resolved(dsn, options)
+        given_ssl = given.pop("ssl", None)
+        self._target = target(bare, given_ssl)
+        direct = given.pop("direct_dsn", None)
+        self._direct = self._target if direct is None else target(direct, given_ssl)
+        self.tables = tables(given.pop("schema", "public"), given.pop("namespace", "omniq"))
+        self._pool_size: int = given.pop("pool_size", POOL_SIZE)
+        self._cache_size: int | None = given.pop("statement_cache_size", None)
+        self.listens: bool = given.pop("listen", True)
+        self._migrate: bool = given.pop("migrate", True)
+        self._connect_seconds: float = given.pop("connect_timeout", CONNECT_SECONDS)
+        self._command_seconds: float = given.pop("command_timeout", COMMAND_SECONDS)
+        _refuse_rest(given, self._pool_size)
+        self._channels = Channels.of(self.tables)
+        self._guard = threading.Lock()
+        self._forget()
+
+    def __repr__(self) -> str:
+        return f"Database({self.shown!r})"
+
+    @property
+    def shown(self) -> str:
+        """The DSN without password."""
+        return self._target.shown
+
+    def _forget(self) -> None:
+        """Start as if never opened: at first, and in a forked child."""
+        self._pid = os.getpid()
+        self._token = new_token()[:12]
+        self._owners: set[int] = set()
+        self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
+        self._is_checked = False
+        self.waiters = Waiters()
+
+    async def open(self, owner: object) -> None:
+        """Check server and schema (once), and count `owner` among the users. Idempotent."""
+        self._leave_parent()
+        if not self._is_checked:
+            await self.run(
+                lambda connection: ensure_schema(connection, self.tables, migrate=self._migrate),
+                seconds=LONG_COMMAND_SECONDS,
+            )
+            self._is_checked = True
+        self._owners.add(id(owner))
+
+    async def close(self, owner: object) -> None:
+        """Count `owner` out; the last one closes all connections, those of other loops too."""
+        self._owners.discard(id(owner))
+        if self._owners or self._pid != os.getpid():
+            return
+        with self._guard:
+            loops, self._loops = self._loops, {}
+        self._is_checked = False
+        here = asyncio.get_running_loop()
+        for loop, parts in loops.items():
+            if loop is here:
+                await _close(parts)
+            elif loop.is_running():
+                await _close_elsewhere(loop, parts)
+            else:
+                parts.client.abandon()
+
+    async def fetch(self, query: str, *values: Any, seconds: float | None = None) -> list[Record]:
+        """Run one statement as a transaction of its own; return its rows."""
+        return await self.run(lambda connection: connection.fetch(query, *values), seconds=seconds)
+
+    async def transaction(
+        self, work: Callable[[Connection[Any]], Awaitable[R]], *, seconds: float | None = None
+    ) -> R:
+        """Run `work` in a transaction; again from the start when the server aborted it."""
+
+        async def whole(connection: Connection[Any]) -> R:
+            async with connection.transaction():
+                return await work(connection)
+
+        return await self.run(whole, seconds=seconds)
+
+    async def run(
+        self, work: Callable[[Connection[Any]], Awaitable[R]], *, seconds: float | None = None
+    ) -> R:
+        """Run `work` with a connection; again when the server aborted it (a deadlock).
+
+        The only place through which the driver is called, and its errors are turned into ours.
+
+        Raises:
+            StorageUnavailableError: no connection, or no answer in time.
+            StorageError: the server refused.
+        """
+        client = self._here().client
+        for attempt in range(ATTEMPTS):
+            try:
+                return await client.use(work, seconds or self._command_seconds)
+            except RunAgain:
+                pass
+            except Exception as error:
+                if not is_drivers(error):
+                    raise
+                if not is_aborted(error) or attempt == ATTEMPTS - 1:
+                    raise translated(error, self.shown) from error
+            await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))  # noqa: S311 - spreads load
+        raise StorageUnavailableError(f"{self.shown}: others kept changing the same tasks; try again")
+
+    def announce(self, ready: Mapping[str, bool], final_ids: Iterable[str] = ()) -> None:
+        """Wake who waits for these queues and tasks, here at once and elsewhere soon.
+
+        Call it after the commit. The value of a queue says whether it seemed empty before.
+        """
+        digests = [digest(task_id) for task_id in final_ids]
+        if ready:
+            self.waiters.wake("ready", ready)
+        if digests:
+            self.waiters.wake("final", digests)
+        if self.listens and (ready or digests):
+            self._here().notifier.announce(ready, digests)
+
+    def listener(self) -> Listener | None:
+        """Return the listener of this loop, started; None where listening is turned off."""
+        if not self.listens:
+            return None
+        listener = self._here().listener
+        listener.start()
+        return listener
+
+    def all_listeners(self) -> list[Listener]:
+        """Return the listeners of all loops."""
+        with self._guard:
+            return [parts.listener for parts in self._loops.values()]
+
+    async def schema_version(self) -> int:
+        """Return the version of the tables; 0 where there are none."""
+        return await self.run(lambda connection: schema_version(connection, self.tables))
+
+    async def migrate(self) -> None:
+        """Bring the tables to the version of this OmniQ, whatever `migrate` says."""
+        await self.run(
+            lambda connection: ensure_schema(connection, self.tables, migrate=True),
+            seconds=LONG_COMMAND_SECONDS,
+        )
+
+    def _here(self) -> _Loop:
+        """Return the parts of the running loop, made if needed; drop those of loops that ended."""
+        self._leave_parent()
+        loop = asyncio.get_running_loop()
+        parts = self._loops.get(loop)
+        if parts is None:
+            with self._guard:
+                for ended in [one for one in self._loops if one.is_closed()]:
+                    self._loops.pop(ended).client.abandon()
+                parts = self._loops[loop] = self._make_parts()
+        return parts
+
+    def _make_parts(self) -> _Loop:
+        client = Client(lambda: self._connection(self._target), self._pool_size)
+        listener = Listener(
+            functools.partial(self._connection, self._direct),
+            self.tables,
+            self._channels,
+            self.waiters,
+            self._token,
+        )
+        return _Loop(client, listener, Notifier(self._channels, self._token, self._send))
+
+    async def _connection(self, where: Target) -> Connection[Any]:
+        options: dict[str, Any] = {"dsn": where.dsn, "timeout": self._connect_seconds}
+        if where.ssl is not None:
+            options["ssl"] = where.ssl
+        if self._cache_size is not None:
+            options["statement_cache_size"] = self._cache_size
+        if self._cache_size != 0:  # a pooler would refuse settings it does not know
+            options["server_settings"] = {"jit": "off", "application_name": "omniq"}
+        return await load_driver().connect(**options)
+
+    async def _send(self, messages: list[tuple[str, str]]) -> None:
+        query = (
+            "SELECT set_config('synchronous_commit', 'off', true), pg_notify(m.channel, m.message) "
+            "FROM unnest($1::text[], $2::text[]) AS m(channel, message)"
+        )
+        await self.fetch(query, *map(list, zip(*messages, strict=True)))
+
+    def _leave_parent(self) -> None:
+        """In a forked child, forget the parent's connections without closing them."""
+        if self._pid != os.getpid():
+            _inherited.append((self._loops, self.waiters))
+            self._guard = threading.Lock()
+            self._forget()
+
+
+_inherited: list[Any] = []
+"""Connections of the parent process, kept so that a forked child never closes them."""
+
+
+def _refuse_rest(given: dict[str, Any], pool_size: int) -> None:
+    if given:
+        raise ConfigError(f"PostgreSQL has no option {', '.join(sorted(given))}")
+    if pool_size < 1:
+        raise ConfigError(f"pool_size {pool_size} is not at least 1")
+
+
+async def _close(parts: _Loop) -> None:
+    await parts.notifier.close()
+    await parts.listener.stop()
+    await parts.client.close()
+
+
+async def _close_elsewhere(loop: asyncio.AbstractEventLoop, parts: _Loop) -> None:
+    """Close what belongs to a loop of another thread, in that loop."""
+    future = asyncio.run_coroutine_threadsafe(_close(parts), loop)
+    done = asyncio.wrap_future(future)
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await done
+    except TimeoutError:
+        logger.warning("the connections of another event loop could not be closed in time")

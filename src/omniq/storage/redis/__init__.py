@@ -1,0 +1,18 @@
+"""All four components on a Redis or Valkey server; each class goes by two names."""
+
+from omniq.storage.redis.address import RedisOptions
+from omniq.storage.redis.events import AsyncRedisEventStorage, RedisEventStorage
+from omniq.storage.redis.results import AsyncRedisResultStorage, RedisResultStorage
+from omniq.storage.redis.schedules import AsyncRedisScheduleStorage, RedisScheduleStorage
+from omniq.storage.redis.server import RedisServer
+
+__all__ = [
+    "AsyncRedisEventStorage",
+    "AsyncRedisResultStorage",
+    "AsyncRedisScheduleStorage",
+    "RedisEventStorage",
+    "RedisOptions",
+    "RedisResultStorage",
+    "RedisScheduleStorage",
+    "RedisServer",
+]

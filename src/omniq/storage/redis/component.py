@@ -1,0 +1,38 @@
+"""What the four components of this backend share: a `RedisServer`, given or made from a URL."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from omniq.clock import to_micros
+from omniq.storage.component import Capabilities
+from omniq.storage.redis.address import RedisOptions
+from omniq.storage.redis.server import RedisServer
+
+
+class RedisComponent:
+    """Opens and closes the server it was given, or one of its own."""
+
+    capabilities = Capabilities(wakes=True)
+    _server: RedisServer
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._server)!r})"
+
+    async def _open(self) -> None:
+        await self._server.open()
+
+    async def _close(self) -> None:
+        await self._server.close()
+
+
+def server_of(
+    url: str | None, server: RedisServer | None, options: RedisOptions
+) -> RedisServer:
+    """Return the shared handle, or a new one of this URL and these options."""
+    return RedisServer(url, **options) if server is None else server
+
+
+def micros_or_empty(moment: datetime | None) -> str:
+    """Return a moment as scripts take it; empty asks for the server's clock or means none."""
+    return "" if moment is None else str(to_micros(moment))

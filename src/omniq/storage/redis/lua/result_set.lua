@@ -1,0 +1,69 @@
+-- Store results. ARGV: now, the time the store keeps a result after its end (grace), then for each
+-- result: task id, claim_count, end of its life (or ''), data. Returns one character a result:
+-- '1' stands now, '0' one of a later claim stood already.
+local now, grace = server_now(), tonumber(ARGV[1])
+local IDS, ENDS = PREFIX .. 'results', PREFIX .. 'results:ends'
+
+local keys = {}
+for position = 2, #ARGV, 4 do
+  keys[#keys + 1] = PREFIX .. 'result:' .. ARGV[position]
+end
+local stored = get_many(keys)
+
+local answers, ids, ends, unlimited, last, claims = {}, {}, {}, {}, 0, {}
+for n = 1, #keys do
+  local position = 4 * n - 2
+  local id, claim, ends_at = ARGV[position], tonumber(ARGV[position + 1]), ARGV[position + 2]
+  local known = claims[id]
+  if not known and stored[n] then
+    known = tonumber(string.match(stored[n], '^(%d+):'))
+  end
+  if known and known > claim then
+    answers[n] = '0'
+  else
+    answers[n], claims[id] = '1', claim
+    local value = ARGV[position + 1] .. ':' .. ends_at .. ':' .. ARGV[position + 3]
+    ids[#ids + 1] = 0
+    ids[#ids + 1] = id
+    if ends_at == '' then
+      redis.call('SET', keys[n], value)
+      unlimited[#unlimited + 1] = id
+    else
+      local kept_until = math.max(tonumber(ends_at), now) + grace
+      redis.call('SET', keys[n], value, 'PXAT', whole(math.floor(kept_until / 1000)))
+      ends[#ends + 1] = ends_at
+      ends[#ends + 1] = id
+      last = math.max(last, kept_until)
+    end
+  end
+end
+
+-- Forget ids whose results the server deleted: the index must not outgrow the results.
+local gone = redis.call('ZRANGEBYSCORE', ENDS, '-inf', whole(now - grace), 'LIMIT', 0, 2 * #keys)
+local absent = {}
+for _, id in ipairs(gone) do
+  if not claims[id] and redis.call('EXISTS', PREFIX .. 'result:' .. id) == 0 then
+    absent[#absent + 1] = id
+  end
+end
+call_many('ZREM', ENDS, absent)
+call_many('ZREM', IDS, absent)
+
+-- The index lives as long as its longest result: for ever, once one has no end.
+local left = redis.call('PTTL', IDS)
+call_many('ZREM', ENDS, unlimited)
+call_many('ZADD', IDS, ids, 2)
+call_many('ZADD', ENDS, ends, 2)
+if #unlimited > 0 then
+  redis.call('PERSIST', IDS)
+  redis.call('PERSIST', ENDS)
+elseif last > 0 then
+  local until_ms = whole(math.floor(last / 1000) + 1)
+  if left == -2 or (left >= 0 and now / 1000 + left < last / 1000) then
+    redis.call('PEXPIREAT', IDS, until_ms)
+    redis.call('PEXPIREAT', ENDS, until_ms)
+  elseif left == -1 then
+    redis.call('PERSIST', ENDS)
+  end
+end
+return table.concat(answers)

@@ -1,0 +1,105 @@
+"""Results in Redis or Valkey."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Unpack
+
+from omniq.models.result import TaskResult
+from omniq.serialization import MAX_RESULT_BYTES, RecordCodec, SerializationFormat
+from omniq.storage.redis.address import RedisOptions
+from omniq.storage.redis.component import RedisComponent, micros_or_empty, server_of
+from omniq.storage.redis.scripts import script
+from omniq.storage.redis.server import RedisServer
+from omniq.storage.results import BaseResultStorage
+
+KEPT_AFTER_END_SECONDS = 60
+"""The server deletes an expired result so long after its end; until then it is told by its value."""
+RESULTS_PER_CALL = 1_000
+BYTES_PER_CALL = 16 << 20
+LOOKS_PER_CALL = 5_000
+
+
+class RedisResultStorage(RedisComponent, BaseResultStorage):
+    """Results on a Redis or Valkey server; those with an end expire there by themselves.
+
+    Args:
+        url: where; without one, `host`, `port` and `db` are used.
+        serialization_format: of new results; each says its own format when read.
+        server: share this handle instead of making one.
+        options: see `RedisOptions`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        serialization_format: SerializationFormat = "json",
+        server: RedisServer | None = None,
+        **options: Unpack[RedisOptions],
+    ) -> None:
+        super().__init__()
+        self._server = server_of(url, server, options)
+        self._codec = RecordCodec(
+            TaskResult, ("result",), format=serialization_format, limit=MAX_RESULT_BYTES
+        )
+
+    async def _set(self, results: list[TaskResult]) -> list[bool]:
+        encoded = [self._codec.encode(item) for item in results]
+        stands: list[bool] = []
+        for start, end in _chunks(encoded):
+            arguments: list[str | bytes | int] = [KEPT_AFTER_END_SECONDS * 1_000_000]
+            for item, data in zip(results[start:end], encoded[start:end], strict=True):
+                ends_at = micros_or_empty(item.expires_at)
+                arguments += (item.task_id, item.claim_count, ends_at, data)
+            answer = await self._server.run(_SET, *arguments, again=True, lasting=True)
+            stands += [mark == _STANDS for mark in answer]
+        return stands
+
+    async def _get(self, task_ids: list[str], now: datetime | None) -> list[TaskResult | None]:
+        found: list[TaskResult | None] = []
+        for start in range(0, len(task_ids), RESULTS_PER_CALL):
+            ids = task_ids[start : start + RESULTS_PER_CALL]
+            stored = await self._server.run(_GET, micros_or_empty(now), *ids, again=True)
+            found += [data and self._codec.decode(data) for data in stored]
+        return found
+
+    async def _delete(self, task_ids: list[str]) -> int:
+        return int(await self._server.run(_DELETE, *task_ids))
+
+    async def _find(self, after: str | None, limit: int, now: datetime | None) -> list[TaskResult]:
+        found: list[TaskResult] = []
+        cursor = after or ""
+        while True:
+            at = micros_or_empty(now)
+            rest = min(limit - len(found), RESULTS_PER_CALL)
+            answer = await self._server.run(_FIND, at, cursor, rest, LOOKS_PER_CALL, again=True)
+            cursor = answer[0].decode()
+            found += [self._codec.decode(data) for data in answer[1:]]
+            if not cursor or len(found) >= limit:
+                return found
+
+    async def _purge(self, now: datetime | None, limit: int) -> int:
+        return int(await self._server.run(_PURGE, micros_or_empty(now), limit))
+
+
+def _chunks(encoded: list[bytes]) -> list[tuple[int, int]]:
+    """Cut a batch into calls of a bounded number of results and bytes."""
+    chunks: list[tuple[int, int]] = []
+    start = size = 0
+    for position, data in enumerate(encoded):
+        full = position - start >= RESULTS_PER_CALL or size + len(data) > BYTES_PER_CALL
+        if full and position > start:
+            chunks.append((start, position))
+            start, size = position, 0
+        size += len(data)
+    return [*chunks, (start, len(encoded))]
+
+
+_STANDS = ord("1")
+_SET = script("result_set")
+_GET = script("result_get")
+_FIND = script("result_find")
+_DELETE = script("result_delete")
+_PURGE = script("result_purge")
+AsyncRedisResultStorage = RedisResultStorage

@@ -1,0 +1,202 @@
+"""`RedisServer`: the one place through which the driver is called.
+
+Each call has a deadline of its own on this side; when it passes, the connection is closed, and the
+next call makes a new one. A call that may be repeated without harm is tried once more when its
+connection broke, because an idle connection may have died unnoticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from secrets import token_hex
+from typing import Any, Unpack
+
+from omniq.exceptions import OmniQError, StorageUnavailableError
+from omniq.storage.redis.address import RedisOptions, read_address
+from omniq.storage.redis.checks import check_server
+from omniq.storage.redis.clients import Client, Clients
+from omniq.storage.redis.errors import is_lost_reply, translated
+from omniq.storage.redis.scripts import Script
+
+LONGEST_BLOCK_SECONDS = 5.0
+"""The server holds a waiting call no longer, so that a dead connection is noticed soon after."""
+_BLOCK_GRACE_SECONDS = 2.0
+
+
+class RedisServer:
+    """A shared handle on a server. `open` and `close` are counted: the last close closes.
+
+    Args:
+        url: see `omniq.storage.redis.address`; without one, host, port and db are used.
+        options: see `RedisOptions`.
+
+    Raises:
+        ConfigError: a part of the URL or an option makes no sense.
+    """
+
+    def __init__(self, url: str | None = None, **options: Unpack[RedisOptions]) -> None:
+        self.address = read_address(url, options)
+        self.prefix = f"{{{self.address.namespace}}}:"
+        self._clients = Clients(self.address)
+        self._users = 0
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+    def key(self, *parts: str) -> str:
+        """Return the name of a key: the namespace as hash tag, then the parts."""
+        return self.prefix + ":".join(parts)
+
+    async def open(self) -> None:
+        """Connect and check the server, or count one more user.
+
+        Raises:
+            StorageError: the server refuses us, or is not fit to keep tasks.
+            StorageUnavailableError: it cannot be reached, is loading, or is a replica.
+        """
+        try:
+            await check_server(self.address, self._facts)
+        except OmniQError:
+            if not self._users:
+                await self._clients.close()
+            raise
+        self._users += 1
+
+    async def close(self) -> None:
+        """Count one user less; the last one closes the connections of all loops."""
+        self._users = max(0, self._users - 1)
+        if not self._users:
+            await self._clients.close()
+
+    async def call(self, *command: Any, again: bool = False) -> Any:
+        """Send one command and return its answer.
+
+        Args:
+            command: the command and its arguments.
+            again: it may be repeated without harm.
+
+        Raises:
+            StorageError: the server refused, or could not be reached in time.
+        """
+
+        async def send(client: Client) -> Any:
+            return await client.driver.execute_command(*command)
+
+        return await self._guarded(send, again=again)
+
+    async def run(
+        self, script: Script, *arguments: Any, again: bool = False, lasting: bool = False
+    ) -> Any:
+        """Run a script on the keys of this namespace and return its answer.
+
+        Args:
+            script: what to run.
+            arguments: its ARGV.
+            again: it may be repeated without harm, with the same arguments.
+            lasting: what it wrote must be as durable as this handle promises when this returns.
+
+        Raises:
+            StorageError: see `call`.
+        """
+        tail = (1, self.prefix, *arguments)
+        durable = lasting and self.address.durability != "server"
+
+        async def send(client: Client) -> Any:
+            from redis.exceptions import NoScriptError
+
+            evaluate = self._confirmed if durable else _evaluated
+            try:
+                return await evaluate(client, "EVALSHA", script.sha, *tail)
+            except NoScriptError:
+                return await evaluate(client, "EVAL", script.source, *tail)
+
+        return await self._guarded(send, again=again)
+
+    async def block(self, command: str, *keys: str, seconds: float) -> Any:
+        """Send a blocking command (its last argument is the time) and return its answer.
+
+        Blocks for `seconds` at most, and never longer than `LONGEST_BLOCK_SECONDS`.
+        """
+        held = max(0.001, min(seconds, LONGEST_BLOCK_SECONDS))
+
+        async def send(client: Client) -> Any:
+            return await client.driver.execute_command(command, *keys, f"{held:.3f}")
+
+        return await self._guarded(send, again=False, blocked_seconds=held)
+
+    async def _facts(self, section: str) -> dict[str, Any]:
+        """A section of INFO, of the node that holds our keys."""
+
+        async def send(client: Client) -> Any:
+            if self.address.topology != "cluster":
+                return await client.driver.execute_command("INFO", section)
+            await client.driver.initialize()
+            node = client.driver.get_node_from_key(self.prefix)
+            return await client.driver.execute_command("INFO", section, target_nodes=node)
+
+        return await self._guarded(send, again=True)
+
+    def nonce(self) -> str:
+        """Return a fresh name for one write, by which a repeated try recognises its own work."""
+        return token_hex(8)
+
+    async def _guarded(
+        self,
+        send: Callable[[Client], Coroutine[Any, Any, Any]],
+        *,
+        again: bool,
+        blocked_seconds: float | None = None,
+    ) -> Any:
+        """Run `send` with a deadline, at most so many at once, errors mapped."""
+        client = await self._clients.get()
+        address = self.address
+        seconds = address.timeout_seconds + address.connect_timeout_seconds
+        gate = client.gate
+        if blocked_seconds is not None:
+            seconds = blocked_seconds + _BLOCK_GRACE_SECONDS + address.connect_timeout_seconds
+            gate = client.blocking_gate
+        try:
+            async with asyncio.timeout(seconds), gate:
+                return await self._tried(send, client, again=again)
+        except OmniQError:
+            raise
+        except Exception as error:
+            raise translated(error, str(address)) from error
+
+    async def _tried(
+        self, send: Callable[[Client], Coroutine[Any, Any, Any]], client: Client, *, again: bool
+    ) -> Any:
+        if not again:
+            return await send(client)
+        try:
+            async with asyncio.timeout(self.address.timeout_seconds):
+                return await send(client)
+        except Exception as error:
+            if not is_lost_reply(error):
+                raise
+        return await send(client)
+
+    async def _confirmed(self, client: Client, *command: Any) -> Any:
+        """Send a write and, on the same connection, wait until it is as durable as promised."""
+        millis = int(self.address.timeout_seconds * 1000)
+        fsync = self.address.durability == "fsync"
+        waiting = ("WAITAOF", 1, 0, millis) if fsync else ("WAIT", 1, millis)
+        pipeline = client.driver.pipeline(transaction=False)
+        pipeline.execute_command(*command)
+        pipeline.execute_command(*waiting)
+        answer, confirmed = await pipeline.execute(raise_on_error=False)
+        for one in (answer, confirmed):
+            if isinstance(one, Exception):
+                raise one
+        count = confirmed[0] if fsync else confirmed
+        if count < 1:
+            raise StorageUnavailableError(
+                f"redis server {self.address}: the write was made, but {waiting[0]} did not confirm "
+                "it in time; it may be lost if the server fails now"
+            )
+        return answer
+
+
+async def _evaluated(client: Client, *command: Any) -> Any:
+    return await client.driver.execute_command(*command)

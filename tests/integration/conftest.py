@@ -1,0 +1,39 @@
+"""An application on each store that needs no server, and workers for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omniq import OmniQ, Worker
+
+Working = Callable[..., AbstractAsyncContextManager[Worker]]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def app(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OmniQ]:
+    urls = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/queue.db?durability=fast"}
+    async with OmniQ(urls[request.param]) as app:
+        yield app
+
+
+@pytest.fixture
+def working(app: OmniQ) -> Working:
+    """`async with working(**options) as worker`: a worker runs in the background meanwhile."""
+
+    @asynccontextmanager
+    async def run(**options: Any) -> AsyncIterator[Worker]:
+        worker = Worker(app, **{"cleanup": False, "schedules": False, **options})
+        running = asyncio.create_task(worker.run())
+        try:
+            yield worker
+        finally:
+            worker.stop(force=True)
+            await running
+
+    return run

@@ -1,0 +1,527 @@
+"""What workers do with tasks, on the stores that need no server."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from omniq import (
+    Cancel,
+    OmniQ,
+    Retry,
+    RetryPolicy,
+    Snooze,
+    Task,
+    TaskCancelledError,
+    TaskExpiredError,
+    TaskFailedError,
+    TaskStatus,
+    current_task,
+)
+from omniq.testing.waiting import wait_until
+from omniq.worker import Worker
+from tests.integration.conftest import Working
+
+NOW_AND_THEN = RetryPolicy(max_retries=3, delay_seconds=0.01, backoff="fixed")
+
+
+async def burst(app: OmniQ, **options: Any) -> Worker:
+    """Run a worker until nothing is claimable."""
+    worker = Worker(app, **{"burst": True, "cleanup": False, "schedules": False, **options})
+    await worker.run()
+    return worker
+
+
+async def events_of(app: OmniQ, task_id: str) -> list[str]:
+    return [str(event.event_type) for event in await app.event_storage.get_events(task_id)]
+
+
+async def test_async_and_sync_functions_run_on_one_worker(app: OmniQ) -> None:
+    """Both kinds share a worker; plain functions leave the event loop's thread."""
+
+    @app.task
+    async def here(n: int) -> tuple[int, int]:
+        return n, threading.get_ident()
+
+    @app.task
+    def elsewhere(n: int) -> tuple[int, int]:
+        return n, threading.get_ident()
+
+    first, second = await here.enqueue(1), await elsewhere.enqueue(2)
+    await burst(app)
+
+    assert await first.result(timeout=5) == (1, threading.get_ident())
+    number, thread = await second.result(timeout=5)
+    assert number == 2
+    assert thread != threading.get_ident()
+
+
+async def test_a_finished_task_has_its_history(app: OmniQ) -> None:
+    """Each step is in the event log, in order."""
+
+    @app.task
+    async def quiet() -> None:
+        return None
+
+    handle = await quiet.enqueue()
+    await burst(app)
+
+    assert await events_of(app, handle.id) == ["ENQUEUED", "STARTED", "COMPLETED"]
+
+
+async def test_a_failing_task_is_retried_until_its_policy_is_spent(
+    app: OmniQ, working: Working
+) -> None:
+    """Three retries mean four attempts; the error of the last one is kept."""
+    attempts: list[int] = []
+
+    @app.task(retry=NOW_AND_THEN)
+    async def broken() -> None:
+        attempts.append(current_task().attempt)
+        raise ValueError("still broken")
+
+    handle = await broken.enqueue()
+    async with working():
+        with pytest.raises(TaskFailedError, match="still broken") as failure:
+            await handle.result(timeout=10)
+
+    assert attempts == [1, 2, 3, 4]
+    assert failure.value.error is not None
+    assert failure.value.error.type == "builtins.ValueError"
+    assert "in broken" in failure.value.error.traceback
+    assert "omniq/worker" not in failure.value.error.traceback
+
+
+async def test_only_the_exceptions_of_the_policy_are_retried(app: OmniQ) -> None:
+    """`retry_on` narrows retries to what may pass by itself; subclasses count."""
+    calls: list[str] = []
+
+    @app.task(retry=RetryPolicy(max_retries=1, delay_seconds=0, retry_on=(OSError,)))
+    async def fetch(kind: str) -> None:
+        calls.append(kind)
+        raise {"network": ConnectionError, "value": ValueError}[kind]("no")
+
+    await fetch.enqueue("network")
+    await fetch.enqueue("value")
+    await burst(app)
+    await burst(app)
+
+    assert sorted(calls) == ["network", "network", "value"]
+
+
+async def test_a_task_may_end_itself_in_other_ways(app: OmniQ, working: Working) -> None:
+    """Retry counts as an attempt, Snooze does not, Cancel is final."""
+    seen: list[tuple[str, int]] = []
+
+    @app.task(max_retries=1)
+    async def signalling(how: str) -> str:
+        first = all(name != how for name, _ in seen)
+        seen.append((how, current_task().attempt))
+        if how == "cancel":
+            raise Cancel("not needed any more")
+        if first:
+            raise {"retry": Retry(0.01, "come back"), "snooze": Snooze(timedelta(seconds=0.01))}[how]
+        return how
+
+    handles = {how: await signalling.enqueue(how) for how in ("retry", "snooze", "cancel")}
+    async with working():
+        assert await handles["retry"].result(timeout=5) == "retry"
+        assert await handles["snooze"].result(timeout=5) == "snooze"
+        with pytest.raises(TaskCancelledError, match="not needed any more"):
+            await handles["cancel"].result(timeout=5)
+
+    assert [n for how, n in seen if how == "retry"] == [1, 2]
+    assert [n for how, n in seen if how == "snooze"] == [1, 1]
+
+
+async def test_a_coroutine_over_its_timeout_is_cancelled(app: OmniQ) -> None:
+    """A hanging coroutine ends by its timeout, cleans up, and fails with a TimeoutError."""
+    cleaned = asyncio.Event()
+
+    @app.task(timeout=0.05)
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaned.set()
+
+    handle = await hang.enqueue()
+    await burst(app)
+
+    assert cleaned.is_set()
+    with pytest.raises(TaskFailedError, match=r"longer than 0\.05 s"):
+        await handle.result(timeout=5)
+
+
+async def test_a_thread_over_its_timeout_is_interrupted(app: OmniQ) -> None:
+    """A busy loop in a thread ends by its timeout too, though it never looks."""
+
+    @app.task(timeout=0.05)
+    def spin() -> None:
+        while True:
+            time.monotonic()
+
+    handle = await spin.enqueue()
+    await burst(app)
+
+    with pytest.raises(TaskFailedError, match=r"longer than 0\.05 s"):
+        await handle.result(timeout=5)
+
+
+async def test_a_running_task_can_be_cancelled(app: OmniQ, working: Working) -> None:
+    """The request reaches the worker with a heartbeat and cancels the coroutine."""
+    started = asyncio.Event()
+
+    @app.task
+    async def hang() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    handle = await hang.enqueue()
+    async with working(lease_seconds=0.5):
+        await started.wait()
+        task = await handle.cancel()
+        assert task.status is TaskStatus.RUNNING
+        assert task.cancel_requested
+        with pytest.raises(TaskCancelledError):
+            await handle.result(timeout=10)
+
+
+async def test_a_waiting_task_is_cancelled_at_once(app: OmniQ) -> None:
+    """What has not started needs no worker to be cancelled, and never runs."""
+    ran: list[int] = []
+
+    @app.task
+    async def never() -> None:
+        ran.append(1)
+
+    handle = await never.enqueue()
+    await handle.cancel()
+    await burst(app)
+
+    assert ran == []
+    with pytest.raises(TaskCancelledError):
+        await handle.result(timeout=5)
+
+
+async def test_an_expired_task_does_not_run(app: OmniQ) -> None:
+    """Work nobody wants any more ends as EXPIRED."""
+    ran: list[int] = []
+
+    @app.task
+    async def late() -> None:
+        ran.append(1)
+
+    task = late.make_task()
+    task.expires_at = datetime.now(UTC) - timedelta(seconds=1)
+    handle = await app.enqueue_task(task)
+    await burst(app)
+
+    assert ran == []
+    with pytest.raises(TaskExpiredError):
+        await handle.result(timeout=5)
+
+
+async def test_an_unknown_task_is_parked_and_runs_once_a_worker_knows_it(app: OmniQ) -> None:
+    """A name no worker knows costs no attempt and is not lost: it waits with its reason."""
+    await app.task_queue.enqueue(Task(id="stranger", func="elsewhere.unknown"))
+
+    await burst(app)
+    parked = await app.get_task("stranger")
+
+    assert parked is not None
+    assert parked.status is TaskStatus.SCHEDULED
+    assert parked.attempt == 0
+    assert "elsewhere.unknown" in (parked.error or "")
+    assert "PARKED" in await events_of(app, "stranger")
+
+    @app.task(name="elsewhere.unknown")
+    async def known() -> str:
+        return "found"
+
+    async def finished() -> bool:
+        await burst(app)
+        task = await app.get_task("stranger")
+        return task is not None and task.status is TaskStatus.COMPLETED
+
+    await wait_until(finished, description="the parked task ran")
+    assert await app.get_result("stranger") == "found"
+
+
+async def test_a_value_that_cannot_be_stored_fails_its_task_alone(app: OmniQ) -> None:
+    """One bad return value does not hold up its neighbours, and is not retried."""
+
+    @app.task(max_retries=3)
+    async def returns(good: bool) -> object:
+        return "fine" if good else object()
+
+    good = [await returns.enqueue(True) for _ in range(3)]
+    bad = await returns.enqueue(False)
+    await burst(app)
+
+    assert [await handle.result(timeout=5) for handle in good] == ["fine"] * 3
+    with pytest.raises(TaskFailedError, match="not stored"):
+        await bad.result(timeout=5)
+
+
+async def test_system_exit_ends_the_task_not_the_worker(app: OmniQ) -> None:
+    """`sys.exit()` in a task is that task's failure."""
+
+    @app.task
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    @app.task
+    def leave_thread() -> None:
+        raise SystemExit(4)
+
+    handles = [await leave.enqueue(), await leave_thread.enqueue()]
+    worker = await burst(app)
+
+    assert not worker.running
+    for handle in handles:
+        with pytest.raises(TaskFailedError, match="SystemExit"):
+            await handle.result(timeout=5)
+
+
+async def test_the_concurrency_limit_holds(app: OmniQ) -> None:
+    """Coroutines and threads together never exceed the limit."""
+    running, most = 0, 0
+    lock = threading.Lock()
+
+    def enter(change: int) -> None:
+        nonlocal running, most
+        with lock:
+            running += change
+            most = max(most, running)
+
+    @app.task
+    async def coroutine() -> None:
+        enter(1)
+        for _ in range(5):
+            await asyncio.sleep(0)  # yields to the other tasks
+        enter(-1)
+
+    @app.task
+    def thread() -> None:
+        enter(1)
+        threading.Event().wait(0.002)
+        enter(-1)
+
+    for _ in range(20):
+        await coroutine.enqueue()
+        await thread.enqueue()
+    await burst(app, concurrency=3)
+
+    assert most == 3
+
+
+async def test_queues_are_served_in_strict_order(app: OmniQ) -> None:
+    """The first queue named is emptied before the second is touched; others stay."""
+    order: list[str] = []
+
+    @app.task
+    async def note(name: str) -> None:
+        order.append(name)
+
+    for queue in ("low", "high", "other"):
+        for _ in range(2):
+            await note.options(queue=queue).enqueue(queue)
+    await burst(app, queues=["high", "low"], concurrency=1)
+
+    assert order == ["high", "high", "low", "low"]
+    assert await app.queue_size("other") == 2
+
+
+async def test_a_graceful_stop_lets_running_tasks_end(app: OmniQ) -> None:
+    """`stop` claims nothing more and waits for what runs."""
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    @app.task
+    async def slow(n: int) -> int:
+        started.set()
+        await go_on.wait()
+        return n
+
+    first, second = await slow.enqueue(1), await slow.enqueue(2)
+    worker = Worker(app, concurrency=1, cleanup=False, schedules=False)
+    running = asyncio.create_task(worker.run())
+    await started.wait()
+    worker.stop()
+    go_on.set()
+    await running
+
+    assert await first.result(timeout=5) == 1
+    assert await second.status() is TaskStatus.PENDING
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "thread"])
+async def test_a_forced_stop_gives_running_tasks_back_without_an_attempt(
+    app: OmniQ, kind: str
+) -> None:
+    """What is interrupted by a stop is claimable at once and not counted against its retries."""
+    started = threading.Event()
+
+    @app.task
+    async def coroutine() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    @app.task
+    def thread() -> None:
+        started.set()
+        while not current_task().should_stop:
+            time.monotonic()
+
+    handle = await {"coroutine": coroutine, "thread": thread}[kind].enqueue()
+    worker = Worker(app, cleanup=False, schedules=False)
+    running = asyncio.create_task(worker.run())
+    await wait_until(started.is_set, description="the task started")
+    worker.stop(force=True)
+    await running
+
+    task = await handle.task()
+    assert task.status is TaskStatus.PENDING
+    assert task.attempt == 0
+    assert "RELEASED" in await events_of(app, handle.id)
+
+
+async def test_progress_is_written_with_the_heartbeat(app: OmniQ, working: Working) -> None:
+    """What a task says about itself is seen from outside while it runs."""
+    go_on = asyncio.Event()
+
+    @app.task
+    async def long() -> None:
+        current_task().progress(0.5)
+        await go_on.wait()
+
+    handle = await long.enqueue()
+    async with working(lease_seconds=0.5):
+
+        async def half() -> bool:
+            return (await handle.task()).progress == 0.5
+
+        await wait_until(half, description="the progress was written")
+        go_on.set()
+        await handle.result(timeout=5)
+
+
+async def test_a_blocked_event_loop_loses_no_lease(app: OmniQ, working: Working) -> None:
+    """Heartbeats come from a thread: a task that blocks the loop for three leases runs once."""
+    runs: list[int] = []
+
+    @app.task
+    async def blocking() -> int:
+        runs.append(1)
+        threading.Event().wait(1.8)
+        return len(runs)
+
+    handle = await blocking.enqueue()
+    async with working(lease_seconds=0.6):
+        assert await handle.result(timeout=20) == 1
+
+    task = await handle.task()
+    assert runs == [1]
+    assert task.claim_count == 1
+
+
+async def test_a_task_that_kills_its_workers_fails_as_poisoned(app: OmniQ) -> None:
+    """After three leases lost without a word the task is failed instead of run again."""
+    ran: list[int] = []
+
+    @app.task(max_retries=10)
+    async def poison() -> None:
+        ran.append(1)
+
+    handle = await poison.enqueue()
+    now = datetime.now(UTC) - timedelta(hours=1)
+    for n in range(3):
+        claimed = await app.task_queue.claim(
+            ["default"], worker_id="w", lease_token=f"t{n}", lease_seconds=1, now=now
+        )
+        assert len(claimed) == 1
+        now += timedelta(minutes=1)
+    await burst(app)
+
+    assert ran == []
+    with pytest.raises(TaskFailedError, match="poisoned"):
+        await handle.result(timeout=5)
+
+
+async def test_a_run_that_lost_its_lease_changes_nothing(app: OmniQ) -> None:
+    """A zombie's end is refused: the result shown is that of the run that holds the task."""
+    first_started, zombie_go_on = asyncio.Event(), asyncio.Event()
+
+    @app.task
+    async def answer() -> str:
+        if current_task().task.claim_count == 1:
+            first_started.set()
+            await zombie_go_on.wait()
+            return "zombie"
+        return "holder"
+
+    handle = await answer.enqueue()
+    zombie = Worker(app, burst=True, cleanup=False, schedules=False, lease_seconds=600)
+    running = asyncio.create_task(zombie.run())
+    await first_started.wait()
+    later = datetime.now(UTC) + timedelta(hours=1)
+    queue = app.task_queue
+    (taken,) = await queue.claim(["default"], worker_id="w2", lease_token="b", now=later)
+    await app.result_storage.set_many([])
+    zombie_go_on.set()
+    await running
+
+    task = await handle.task()
+    assert (task.status, task.claim_count, task.worker_id) == (TaskStatus.RUNNING, 2, "w2")
+    assert "LEASE_LOST" in await events_of(app, handle.id)
+    await queue.complete(taken)
+
+
+async def test_children_wait_for_their_parents(app: OmniQ) -> None:
+    """`depends_on` releases a child when all its parents completed."""
+    order: list[str] = []
+
+    @app.task
+    async def step(name: str) -> None:
+        order.append(name)
+
+    parents = [await step.enqueue("parent"), await step.enqueue("parent")]
+    child = await step.options(depends_on=parents, priority=9).enqueue("child")
+    assert await child.status() is TaskStatus.WAITING
+    await burst(app, concurrency=1)
+
+    assert order == ["parent", "parent", "child"]
+
+
+async def test_two_workers_share_the_work(app: OmniQ) -> None:
+    """Two workers on one store run each of many tasks exactly once."""
+    ran: list[int] = []
+
+    @app.task
+    async def once(n: int) -> None:
+        ran.append(n)
+
+    await once.enqueue_many([(n,) for n in range(500)])
+    await asyncio.gather(burst(app, concurrency=7), burst(app, concurrency=11))
+
+    assert sorted(ran) == list(range(500))
+
+
+async def test_worker_sync_twin_serves_a_sync_program(app: OmniQ) -> None:
+    """`run_sync` blocks a thread without a loop until the burst is over."""
+
+    @app.task
+    async def double(n: int) -> int:
+        return 2 * n
+
+    def program() -> int:
+        handle = double.enqueue_sync(21)
+        Worker(app, burst=True, cleanup=False, schedules=False).run_sync()
+        return handle.result_sync(timeout=5)
+
+    assert await asyncio.to_thread(program) == 42
