@@ -292,7 +292,7 @@ class RecordCodec:
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             name = self._cls.__name__.lower()
             raise SerializationError(name, f"the stored record is damaged: {error}") from error
-        if b'"$' in data or data[:1] == b"M":
+        if data[:1] == b"M" or (data[:1] == b"{" and b'"$' in data):
             self._revive(record)
         return record
 

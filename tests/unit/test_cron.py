@@ -82,7 +82,12 @@ def test_fire_times_increase_strictly_and_stay_within_start_and_end(
         assert fire_at.tzinfo is UTC
         assert schedule.start_at is None or fire_at >= schedule.start_at
         assert schedule.end_at is None or fire_at <= schedule.end_at
+        assert schedule.interval_seconds is None or fire_at >= anchor_of(schedule)
         after = fire_at
+
+
+def anchor_of(schedule: Schedule) -> datetime:
+    return schedule.start_at or schedule.created_at
 
 
 @given(schedules(), moments, st.floats(0, 1, exclude_max=True))
@@ -321,6 +326,19 @@ def test_plan_agrees_with_counting(
 
     assert plan.fires == (*kept, *due[len(missed) :])
     assert plan.next_run == (cron.next_fire(schedule, now) if schedule.next_run_at else None)
+
+
+@given(st.integers(100, 5_000), st.integers(0, 10**9))
+def test_latest_missed_time_of_a_short_interval_is_found_exactly(
+    interval: int, milliseconds: int
+) -> None:
+    """Fire times a tenth of a second apart are the closest the search must tell apart."""
+    schedule = interval_schedule(interval / 1000, next_run_at=T0, misfire_grace_seconds=0)
+    latest = T0 + timedelta(milliseconds=milliseconds // interval * interval)
+
+    plan = cron.plan(schedule, latest + timedelta(milliseconds=1))
+
+    assert plan == cron.Plan((latest,), latest + timedelta(milliseconds=interval))
 
 
 def due_by_counting(schedule: Schedule, now: datetime) -> list[datetime] | None:

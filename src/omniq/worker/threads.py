@@ -34,19 +34,20 @@ class ThreadPool:
         """Return what `call` returns, from a thread.
 
         When the awaiting task is cancelled, the thread is interrupted; the call returns only when
-        the thread has really ended, so that a slot is never given away twice.
+        the thread has really ended, so that a slot is never given away twice. Cancelled again, as
+        an event loop does when it closes, it leaves the thread to itself.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         run.guard = threading.Lock()
         self._start((run, call, contextvars.copy_context(), future))
-        while True:
-            try:
-                return await asyncio.shield(future)
-            except asyncio.CancelledError:
-                if future.done():
-                    raise
-                interrupt(run)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if future.done():
+                raise
+            interrupt(run)
+        return await asyncio.shield(future)
 
     def _start(self, call: _Call) -> None:
         with self._lock:

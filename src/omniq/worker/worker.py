@@ -119,6 +119,7 @@ class Worker:
         self._stop: asyncio.Event | None = None
         self._force: asyncio.Event | None = None
         self._freed: asyncio.Event | None = None
+        self._stops_asked = 0
 
     async def run(self) -> None:
         """Work until `stop` is called, or, with `burst`, until nothing is claimable.
@@ -130,7 +131,7 @@ class Worker:
         """
         if self._stop is not None:
             raise ConfigError(f"worker {self.id} runs already")
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._stops_asked = asyncio.get_running_loop(), 0
         self._stop, self._force, self._freed = asyncio.Event(), asyncio.Event(), asyncio.Event()
         await self.app.connect()
         await self.app.save_schedules()
@@ -161,7 +162,8 @@ class Worker:
         """
         if self._loop is None or self._stop is None or self._force is None:
             return
-        if force or self._stop.is_set():
+        self._stops_asked += 1
+        if force or self._stops_asked > 1:
             self._loop.call_soon_threadsafe(self._force.set)
         self._loop.call_soon_threadsafe(self._stop.set)
 

@@ -31,6 +31,17 @@ _OPAQUE = b'{"data":'
 """How a line begins that only its codec can read."""
 
 
+class EventLine(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """An event as it is stored."""
+
+    timestamp: datetime
+    task_id: str
+    event_type: str
+    worker_id: str | None = None
+    message: str | None = None
+    details: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default for each instance
+
+
 class FileEventStorage(BaseEventStorage):
     """Events in a folder, shared by any number of threads and processes of one machine.
 
@@ -60,7 +71,7 @@ class FileEventStorage(BaseEventStorage):
         root = locate(base_dir).local_path() / check_folder_name("events_dir", events_dir)
         self._segments = LocalSegments(root, durable=check_durability(durability) == "full")
         self._codec = FileCodec(
-            TaskEvent, ("details",), format=serialization_format, compression=compression
+            EventLine, ("details",), format=serialization_format, compression=compression
         )
 
     def __repr__(self) -> str:
@@ -75,8 +86,20 @@ class FileEventStorage(BaseEventStorage):
     async def _append(self, events: list[TaskEvent]) -> None:
         lines: dict[str, list[bytes]] = {}
         for event in events:
-            lines.setdefault(_day(event.timestamp), []).append(self._codec.encode(event))
+            lines.setdefault(_day(event.timestamp), []).append(self._line(event))
         await asyncio.to_thread(self._segments.append, lines)
+
+    def _line(self, event: TaskEvent) -> bytes:
+        return self._codec.encode(
+            EventLine(
+                timestamp=event.timestamp,
+                task_id=event.task_id,
+                event_type=str(event.event_type),
+                worker_id=event.worker_id,
+                message=event.message,
+                details=event.details,
+            )
+        )
 
     async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:  # noqa: FBT001 - see query
         return await asyncio.to_thread(self._select, where, limit, newest)
@@ -118,11 +141,18 @@ class FileEventStorage(BaseEventStorage):
         ):
             return None
         try:
-            event: TaskEvent = self._codec.decode(line)
+            stored: EventLine = self._codec.decode(line)
         except SerializationError as error:
             logger.warning("skipped a line of %s/%s: %s", self._segments, place, error)
             return None
-        return event
+        return TaskEvent(
+            task_id=stored.task_id,
+            event_type=stored.event_type,
+            timestamp=stored.timestamp,
+            message=stored.message,
+            details=stored.details,
+            worker_id=stored.worker_id,
+        )
 
     def _delete(self, before: datetime, limit: int) -> int:
         """Delete the first events before a moment, segment by segment."""

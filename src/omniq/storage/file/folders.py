@@ -163,9 +163,7 @@ class Folders:
         self._between(
             folder,
             to_folder,
-            lambda a, b: os.link(
-                name, to_name, src_dir_fd=a, dst_dir_fd=b, follow_symlinks=False
-            ),
+            lambda a, b: os.link(name, to_name, src_dir_fd=a, dst_dir_fd=b, follow_symlinks=False),
         )
 
     def delete(self, folder: str, name: str) -> bool:

@@ -70,7 +70,9 @@ def locate(
     scheme, found, rest = text.partition("://")
     protocol = _canonical(scheme) if found else asked
     if found and asked not in (LOCAL, protocol):
-        raise ConfigError(f"base_dir {text!r} and fs_protocol {fs_protocol!r} contradict each other")
+        raise ConfigError(
+            f"base_dir {text!r} and fs_protocol {fs_protocol!r} contradict each other"
+        )
     path = rest if found else text
     if protocol == LOCAL:
         path = str(Path(path or ".").expanduser().absolute())

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from omniq.storage.postgres.errors import sqlstate_of
+from omniq.storage.postgres.errors import is_drivers, sqlstate_of
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -53,7 +53,7 @@ class Client:
             try:
                 result = await work(connection)
             except BaseException as error:
-                self._put_back(connection, usable=sqlstate_of(error) is not None)
+                self._put_back(connection, usable=_left_in_order(error))
                 raise
             self._put_back(connection, usable=True)
             return result
@@ -61,9 +61,7 @@ class Client:
     async def close(self) -> None:
         """Close all connections; those in use when their call is done. Idempotent."""
         self._guard.cancel()
-        await self._close_idle()
-        if self._partings:
-            await asyncio.wait(self._partings)
+        await asyncio.wait([self._guard])
 
     def abandon(self) -> None:
         """Let go of the connections of a loop that runs no more."""
@@ -86,7 +84,9 @@ class Client:
     def _put_back(self, connection: Connection[Any], *, usable: bool) -> None:
         if connection.is_closed():
             return
-        if usable and not self._closing and not connection.is_in_transaction():
+        if self._closing:
+            connection.terminate()
+        elif usable and not connection.is_in_transaction():
             self._idle.append((connection, time.monotonic()))
         else:
             self._part(connection)
@@ -96,17 +96,23 @@ class Client:
         self._partings.add(task)
         task.add_done_callback(self._partings.discard)
 
-    async def _close_idle(self) -> None:
-        self._closing = True
-        while self._idle:
-            await _closed(self._idle.pop()[0])
-
     async def _close_with_loop(self) -> None:
-        """Wait for the cancellation that ends a loop's tasks, then close."""
+        """Wait for the cancellation that `close` or the end of the loop brings, then close."""
         try:
             await asyncio.get_running_loop().create_future()
         finally:
-            await self._close_idle()
+            self._closing = True
+            while self._idle:
+                await _closed(self._idle.pop()[0])
+            if self._partings:
+                await asyncio.wait(self._partings)
+
+
+def _left_in_order(error: BaseException) -> bool:
+    """Whether a connection can be used again after this error: the server answered the call."""
+    if not isinstance(error, Exception):
+        return False
+    return sqlstate_of(error) is not None or not is_drivers(error)
 
 
 async def _answers(connection: Connection[Any]) -> bool:

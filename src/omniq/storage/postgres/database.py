@@ -146,10 +146,14 @@ class Database:
             StorageUnavailableError: no connection, or no answer in time.
             StorageError: the server refused.
         """
-        client = self._here().client
+        return await self._run(self._here().client, work, seconds or self._command_seconds)
+
+    async def _run(
+        self, client: Client, work: Callable[[Connection[Any]], Awaitable[R]], seconds: float
+    ) -> R:
         for attempt in range(ATTEMPTS):
             try:
-                return await client.use(work, seconds or self._command_seconds)
+                return await client.use(work, seconds)
             except RunAgain:
                 pass
             except Exception as error:
@@ -218,7 +222,8 @@ class Database:
             self.waiters,
             self._token,
         )
-        return _Loop(client, listener, Notifier(self._channels, self._token, self._send))
+        send = functools.partial(self._send, client)
+        return _Loop(client, listener, Notifier(self._channels, self._token, send))
 
     async def _connection(self, where: Target) -> Connection[Any]:
         options: dict[str, Any] = {"dsn": where.dsn, "timeout": self._connect_seconds}
@@ -227,15 +232,18 @@ class Database:
         if self._cache_size is not None:
             options["statement_cache_size"] = self._cache_size
         if self._cache_size != 0:  # a pooler would refuse settings it does not know
-            options["server_settings"] = {"jit": "off", "application_name": "omniq"}
+            options["server_settings"] = {"jit": "off"}
         return await load_driver().connect(**options)
 
-    async def _send(self, messages: list[tuple[str, str]]) -> None:
+    async def _send(self, client: Client, messages: list[tuple[str, str]]) -> None:
         query = (
             "SELECT set_config('synchronous_commit', 'off', true), pg_notify(m.channel, m.message) "
             "FROM unnest($1::text[], $2::text[]) AS m(channel, message)"
         )
-        await self.fetch(query, *map(list, zip(*messages, strict=True)))
+        columns = [list(column) for column in zip(*messages, strict=True)]
+        await self._run(
+            client, lambda connection: connection.fetch(query, *columns), self._command_seconds
+        )
 
     def _leave_parent(self) -> None:
         """In a forked child, forget the parent's connections without closing them."""

@@ -229,7 +229,7 @@ class InsertContract:
         """No name ever reaches a path, a key, a subject or a statement of the store."""
         bad: Any = HOSTILE_NAMES[name]
         calls = [
-            lambda: insert(queue, make_task("a", id=bad)),
+            lambda: insert(queue, make_task(id=bad)),
             lambda: insert(queue, make_task("a", queue_name=bad)),
             lambda: queue.enqueue(make_task("a", queue_name=bad)),
             lambda: claim(queue, "default", bad),

@@ -50,7 +50,7 @@ HOSTILE_NAMES: dict[str, object] = {
     "number": 1,
     "bytes": b"a",
 }
-NAMES = ["a", "0", "A-1_.z", "a" * 128, "con", "a.b.c", "__init__"[2:], "select"]
+NAMES = ["a", "0", "A-1_.z", "a" * 128, "con", "a.b.c", "init__", "select"]
 
 VALUES: dict[str, Any] = {
     "none": None,

@@ -1,0 +1,160 @@
+"""Between records and rows: a column of the table for each field that is asked for or changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from omniq.exceptions import SerializationError
+from omniq.models.task import Task, TaskStatus
+from omniq.serialization import RecordCodec, SerializationFormat
+
+T = TypeVar("T")
+
+REQUEST_COLUMNS = ("id", "queue", "priority", "created_at", "func", "unique_key", "schedule_id")
+STATE_COLUMNS = (
+    "status",
+    "attempt",
+    "claim_count",
+    "lease_token",
+    "due_at",
+    "lost_leases",
+    "worker_id",
+    "cancel_requested",
+    "waiting_for",
+    "progress",
+    "error",
+    "started_at",
+    "finished_at",
+)
+TASK_COLUMNS = (*REQUEST_COLUMNS, *STATE_COLUMNS)
+STATE_TYPES = (
+    "text",
+    "int",
+    "int",
+    "text",
+    "timestamptz",
+    "int",
+    "text",
+    "bool",
+    "int",
+    "float8",
+    "text",
+    "timestamptz",
+    "timestamptz",
+)
+TASK_TYPES = ("text", "text", "int", "timestamptz", "text", "text", "text", *STATE_TYPES)
+_STATUS: dict[str, TaskStatus] = {status.value: status for status in TaskStatus}
+_NUL = "\x00"
+_SHOWN_NUL = "\u2400"
+
+
+def unnest(types: Sequence[str], first: int = 1) -> str:
+    """Return the call that turns parameters, one array a column, into rows."""
+    arrays = ", ".join(f"${first + n}::{kind}[]" for n, kind in enumerate(types))
+    return f"unnest({arrays})"
+
+
+def columns(rows: Iterable[Sequence[Any]], width: int) -> list[Sequence[Any]]:
+    """Return rows as columns, as `unnest` takes them."""
+    return list(zip(*rows, strict=True)) or [()] * width
+
+
+def waves(items: Sequence[T], key: Callable[[T], str]) -> list[list[tuple[int, T]]]:
+    """Part items, each with its place, into lists in which no key comes twice.
+
+    What comes later in the sequence for the same key comes in a later list.
+    """
+    found: list[list[tuple[int, T]]] = []
+    seen: dict[str, int] = {}
+    for place, item in enumerate(items):
+        wave = seen.get(key(item), 0)
+        seen[key(item)] = wave + 1
+        if wave == len(found):
+            found.append([])
+        found[wave].append((place, item))
+    return found
+
+
+def stored_text(text: str | None) -> str | None:
+    """Return a text as PostgreSQL can hold it: without NUL and lone surrogates."""
+    if text is None or (text.isascii() and _NUL not in text):
+        return text
+    return text.replace(_NUL, _SHOWN_NUL).encode("utf-8", "backslashreplace").decode()
+
+
+def task_codec(format: SerializationFormat = "json") -> RecordCodec:  # noqa: A002 - as in RecordCodec
+    """Return the codec of task payloads."""
+    return RecordCodec(Task, ("args", "kwargs", "metadata"), format=format)
+
+
+def state_values(task: Task) -> tuple[Any, ...]:
+    """Return the mutable state in the order of `STATE_COLUMNS`."""
+    return (
+        task.status.value,
+        task.attempt,
+        task.claim_count,
+        task.lease_token,
+        task.due_at,
+        task.lost_leases,
+        task.worker_id,
+        task.cancel_requested,
+        task.waiting_for,
+        task.progress,
+        stored_text(task.error),
+        task.started_at,
+        task.finished_at,
+    )
+
+
+def task_values(task: Task) -> tuple[Any, ...]:
+    """Return a whole row in the order of `TASK_COLUMNS`."""
+    return (
+        task.id,
+        task.queue_name,
+        task.priority,
+        task.created_at,
+        task.func,
+        task.unique_key,
+        task.schedule_id,
+        *state_values(task),
+    )
+
+
+def set_state(task: Task, row: Sequence[Any]) -> Task:
+    """Fill in the mutable state from columns in the order of `STATE_COLUMNS`; return the task."""
+    (
+        status,
+        task.attempt,
+        task.claim_count,
+        task.lease_token,
+        task.due_at,
+        task.lost_leases,
+        task.worker_id,
+        task.cancel_requested,
+        task.waiting_for,
+        task.progress,
+        task.error,
+        task.started_at,
+        task.finished_at,
+    ) = row
+    task.status = _STATUS[status]
+    return task
+
+
+def read_task(
+    decode: Callable[[bytes], Any], task_id: str, queue: str, func: str, data: bytes
+) -> Task:
+    """Return the request in a payload; a damaged one becomes a task that says so when it runs."""
+    try:
+        task: Task = decode(data)
+    except SerializationError as error:
+        return Task(
+            id=task_id, queue_name=queue, func=func, metadata={"omniq.damaged": error.problem}
+        )
+    return task
+
+
+def whole_task(decode: Callable[[bytes], Any], row: Sequence[Any]) -> Task:
+    """Return the task of a row: id, queue, func, payload, then `STATE_COLUMNS`."""
+    return set_state(read_task(decode, row[0], row[1], row[2], row[3]), tuple(row[4:]))

