@@ -107,10 +107,10 @@ FLOORS = (
         "SQLite fast: drain / raw driver", ratio((FAST, DRAIN), ("raw-sqlite-normal", DRAIN)), 0.2
     ),
     Floor(
-        "SQLite full: 100 concurrent / one by one", ratio((FULL, CONCURRENT), (FULL, ONE_BY_ONE)), 5
+        "SQLite full: 100 at once / one by one", ratio((FULL, CONCURRENT), (FULL, ONE_BY_ONE)), 5
     ),
     Floor(
-        "SQLite fast: 100 concurrent / one by one", ratio((FAST, CONCURRENT), (FAST, ONE_BY_ONE)), 5
+        "SQLite fast: 100 at once / one by one", ratio((FAST, CONCURRENT), (FAST, ONE_BY_ONE)), 5
     ),
     Floor(
         "SQLite full: bulk enqueue / raw driver",

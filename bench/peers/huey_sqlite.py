@@ -3,9 +3,9 @@
 The worker is Huey's own ``Consumer`` with threads. Its number of threads is the fastest we found
 (see the README): more of them only contend for the one connection.
 
-Huey's ``fsync`` option: True sets synchronous=FULL, False sets synchronous=OFF. None, the default of
-recent releases, leaves SQLite's own default, which is FULL in the usual builds; up to Huey 3.0 the
-default was False.
+Huey's ``fsync`` option: True sets synchronous=FULL, False sets synchronous=OFF. None, the default
+of recent releases, leaves SQLite's own default, which is FULL in the usual builds; up to Huey 3.0
+the default was False.
 """
 
 from __future__ import annotations

@@ -35,5 +35,3 @@ def start_redis(folder: Path, *options: str, program: str | None = None) -> Serv
 
 def _pings(port: int) -> Callable[[], bool]:
     return partial(answers, port, b"PING\r\n", b"+PONG")
-
-

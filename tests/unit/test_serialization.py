@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from omniq import serialization
@@ -156,7 +156,6 @@ def test_values_come_back_as_the_very_same_types(value: Any) -> None:
 
 
 @pytest.mark.parametrize("format", formats)
-@settings(max_examples=40)
 @given(args=st.lists(values, max_size=3).map(tuple), kwargs=st.dictionaries(keys, values, max_size=3))
 def test_tasks_come_back_whole_in_each_format(
     format: SerializationFormat,
@@ -175,7 +174,6 @@ def test_tasks_come_back_whole_in_each_format(
 
 
 @pytest.mark.parametrize("format", formats)
-@settings(max_examples=40)
 @given(value=values)
 def test_results_come_back_whole_in_each_format(format: SerializationFormat, value: Any) -> None:
     """Also falsy ones: 0, "", (), False and None are different results."""
@@ -313,7 +311,6 @@ def test_an_unknown_format_is_a_configuration_error() -> None:
 
 
 @pytest.mark.parametrize("format", formats)
-@settings(max_examples=60)
 @given(st.binary(max_size=200), st.sampled_from([b"", b"{", b"M", b"P", b"P\x80\x05", b'{"func":"f",']))
 def test_damaged_records_raise_one_kind_of_error(
     format: SerializationFormat, garbage: bytes, head: bytes

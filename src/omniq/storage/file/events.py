@@ -196,7 +196,7 @@ def _moment(event: TaskEvent) -> datetime:
 
 
 def _needles(where: EventFilter) -> list[bytes]:
-    """What stands in the text of each event that matches; most lines need not be decoded then."""
+    """Return what stands in the text of each event that matches."""
     wanted: list[tuple[str, Any]] = [("task_id", where.task_id), ("event_type", where.event_type)]
     return [
         b'"%s":%s' % (name.encode(), msgspec.json.encode(str(value)))

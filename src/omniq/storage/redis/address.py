@@ -1,9 +1,9 @@
 """Where a Redis or Valkey server is and how to talk to it: URLs and options, read and checked.
 
-    redis://[user:password@]host[:port][/db]        rediss:// with TLS; valkey://, valkeys:// likewise
-    unix:///path/to/socket[?db=0]
-    redis+sentinel://host[:port],host[:port]/service[/db]      rediss+sentinel://
-    redis+cluster://host[:port],host[:port]                    rediss+cluster://
+redis://[user:password@]host[:port][/db]        rediss:// with TLS; valkey://, valkeys:// likewise
+unix:///path/to/socket[?db=0]
+redis+sentinel://host[:port],host[:port]/service[/db]      rediss+sentinel://
+redis+cluster://host[:port],host[:port]                    rediss+cluster://
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class RedisOptions(TypedDict, total=False):
         host, port, db: the server, when there is no URL.
         username, password: who asks; may also stand in the URL.
         ssl: talk TLS (as ``rediss://`` does); the certificate is verified.
-        ssl_ca_certs, ssl_certfile, ssl_keyfile: paths of the authorities and of our own certificate.
+        ssl_ca_certs, ssl_certfile, ssl_keyfile: paths of the authorities and our own certificate.
         sentinel_username, sentinel_password: who asks the Sentinels themselves.
         namespace: prefix of all keys, so that applications can share a server.
-        timeout_seconds: after this long without an answer a call fails and its connection is closed.
+        timeout_seconds: after so long without an answer a call fails and its connection is closed.
         connect_timeout_seconds: the same for making a connection.
         max_connections: at most so many at once per event loop; further calls queue up.
         durability: ``server`` trusts the server's settings; ``fsync`` waits until the append-only
@@ -268,6 +268,6 @@ def _check_cluster(address: Address) -> None:
         raise ConfigError("a Redis Cluster has only database 0")
     if address.durability != "server":
         raise ConfigError(
-            f"durability={address.durability!r} is not offered on a Redis Cluster: WAIT and WAITAOF "
-            "speak for one connection; set appendfsync and min-replicas-to-write on the servers"
+            f"durability={address.durability!r} is not offered on a Redis Cluster, where WAIT and "
+            "WAITAOF have no one connection to speak for; set appendfsync and min-replicas-to-write on the servers"
         )

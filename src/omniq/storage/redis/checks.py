@@ -69,13 +69,13 @@ def _check_durability(
         raise StorageError(f"{place}durability='replica' needs a connected replica; it has none")
     if not appends:
         logger.info(
-            "%sappendonly is off: what was acknowledged since its last snapshot is lost if it crashes",
+            "%sappendonly is off: a crash loses what was acknowledged since the last snapshot",
             place,
         )
 
 
 async def _facts(ask: Ask) -> dict[str, Any]:
-    """What INFO says; nothing where the service hides it."""
+    """Return what INFO says; nothing where the service hides it."""
     facts: dict[str, Any] = {}
     for section in _SECTIONS:
         try:

@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from omniq.exceptions import ConfigError
@@ -104,7 +105,7 @@ def make_driver(address: Address) -> tuple[Any, list[Any]]:
         ConfigError: the driver is not installed.
     """
     try:
-        from redis import asyncio as driver
+        driver: Any = import_module("redis.asyncio")
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
     except ModuleNotFoundError as error:
@@ -140,7 +141,7 @@ def _sentinel(driver: Any, address: Address, options: dict[str, Any]) -> tuple[A
 
 
 def _options(address: Address) -> dict[str, Any]:
-    """What all kinds of clients take. Deadlines of calls are kept by `RedisServer`, not here."""
+    """Return what all kinds of clients take. `RedisServer` keeps the deadlines of calls."""
     options: dict[str, Any] = {
         "username": address.username,
         "password": address.password,

@@ -26,9 +26,7 @@ class RedisComponent:
         await self._server.close()
 
 
-def server_of(
-    url: str | None, server: RedisServer | None, options: RedisOptions
-) -> RedisServer:
+def server_of(url: str | None, server: RedisServer | None, options: RedisOptions) -> RedisServer:
     """Return the shared handle, or a new one of this URL and these options."""
     return RedisServer(url, **options) if server is None else server
 

@@ -51,7 +51,7 @@ def is_lost_reply(error: BaseException) -> bool:
 
 
 def _kind(error: BaseException) -> str:
-    """The word the server said, where the driver took it off the message."""
+    """Return the word the server said, where the driver took it off the message."""
     return _WORDS.get(type(error).__name__, "")
 
 

@@ -68,7 +68,7 @@ class RedisEventStorage(RedisComponent, BaseEventStorage):
                 arguments += (item.task_id, str(item.event_type), to_micros(item.timestamp), data)
             await self._server.run(_APPEND, *arguments)
 
-    async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:  # noqa: FBT001 - internal
+    async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:
         if where.task_id is not None:
             return await self._history(where.task_id, where, limit, newest=newest)
         found: list[TaskEvent] = []
@@ -95,7 +95,7 @@ class RedisEventStorage(RedisComponent, BaseEventStorage):
     async def _history(
         self, task_id: str, where: EventFilter, limit: int, *, newest: bool
     ) -> list[TaskEvent]:
-        """The events of one task: a list in the order of appending, here sorted by moment."""
+        """Return the events of one task: stored in the order of appending, here sorted by moment."""
         key = self._server.key("events", "of", task_id)
         lines: list[bytes] = await self._server.call("LRANGE", key, 0, -1, again=True)
         events = [_decoded(line) for line in lines]

@@ -14,7 +14,7 @@ from omniq.storage.redis.server import RedisServer
 from omniq.storage.results import BaseResultStorage
 
 KEPT_AFTER_END_SECONDS = 60
-"""The server deletes an expired result so long after its end; until then it is told by its value."""
+"""The server deletes an expired result so long after its end; until then its value tells."""
 RESULTS_PER_CALL = 1_000
 BYTES_PER_CALL = 16 << 20
 LOOKS_PER_CALL = 5_000

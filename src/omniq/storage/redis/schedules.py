@@ -43,7 +43,7 @@ class RedisScheduleStorage(RedisComponent, BaseScheduleStorage):
         active = schedule.status is ScheduleStatus.ACTIVE
         due = micros_or_empty(schedule.next_run_at if active else None)
         arguments = (schedule.id, expected, _state(schedule), due, self._codec.encode(schedule))
-        return await self._server.run(_WRITE, *arguments, again=again, lasting=True) == 1
+        return bool(await self._server.run(_WRITE, *arguments, again=again, lasting=True))
 
     async def _get(self, schedule_id: str) -> Schedule | None:
         value = await self._server.call("HGET", self._key, schedule_id, again=True)
@@ -54,7 +54,7 @@ class RedisScheduleStorage(RedisComponent, BaseScheduleStorage):
         return sorted(map(self._read, values), key=lambda schedule: schedule.id)
 
     async def _delete(self, schedule_id: str) -> bool:
-        return await self._server.run(_WRITE, schedule_id, "", "", "", "") == 1
+        return bool(await self._server.run(_WRITE, schedule_id, "", "", "", ""))
 
     async def _ready(self, now: datetime) -> list[Schedule]:
         values = await self._server.run(_READY, to_micros(now), again=True)
@@ -71,7 +71,7 @@ class RedisScheduleStorage(RedisComponent, BaseScheduleStorage):
 
 
 def _state(schedule: Schedule) -> str:
-    """What a compare-and-swap compares."""
+    """Return what a compare-and-swap compares."""
     return f"{schedule.status}|{micros_or_empty(schedule.next_run_at)}|{schedule.run_count}"
 
 

@@ -126,7 +126,7 @@ class RedisServer:
         return await self._guarded(send, again=False, blocked_seconds=held)
 
     async def _facts(self, section: str) -> dict[str, Any]:
-        """A section of INFO, of the node that holds our keys."""
+        """Return a section of INFO, of the node that holds our keys."""
 
         async def send(client: Client) -> Any:
             if self.address.topology != "cluster":
@@ -135,7 +135,8 @@ class RedisServer:
             node = client.driver.get_node_from_key(self.prefix)
             return await client.driver.execute_command("INFO", section, target_nodes=node)
 
-        return await self._guarded(send, again=True)
+        facts: dict[str, Any] = await self._guarded(send, again=True)
+        return facts
 
     def nonce(self) -> str:
         """Return a fresh name for one write, by which a repeated try recognises its own work."""
@@ -192,8 +193,8 @@ class RedisServer:
         count = confirmed[0] if fsync else confirmed
         if count < 1:
             raise StorageUnavailableError(
-                f"redis server {self.address}: the write was made, but {waiting[0]} did not confirm "
-                "it in time; it may be lost if the server fails now"
+                f"redis server {self.address}: the write was made, but {waiting[0]} did not confirm it"
+                " in time; it may be lost if the server fails now"
             )
         return answer
 

@@ -246,7 +246,7 @@ class SwapContract:
         after.lease_token, after.due_at, after.lost_leases = "next", at(1.000001), 2
         after.worker_id, after.cancel_requested, after.waiting_for = "w2", True, 3
         after.progress, after.error = 0.25, "ошибка\n" * 200
-        after.started_at, after.finished_at = at(-3), at(-2)
+        after.started_at = at(-3)
 
         assert await swap(queue, task, after)
 

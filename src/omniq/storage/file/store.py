@@ -1,0 +1,253 @@
+"""One folder of files: a thread with group commit, a lock shared by all processes, wake-ups.
+
+All jobs that wait are done under one hold of the lock and made durable by one fsync; each caller
+gets its own result or error. Nothing crosses a fork: a child opens anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from omniq.exceptions import CapabilityError, ConfigError
+from omniq.storage.file.errors import translated
+from omniq.storage.file.folders import Folders
+from omniq.storage.file.jobs import Answer, Job, JobThread
+from omniq.storage.file.journal import META, Journal, JournalProbe
+from omniq.storage.file.location import Durability
+from omniq.storage.file.ops import Op
+from omniq.storage.local.filesystem import network_filesystem_of
+from omniq.storage.local.wake import WakeHub
+from omniq.storage.local.writelock import WriteLock
+
+R = TypeVar("R")
+
+
+class Batch:
+    """What a job works with.
+
+    Attributes:
+        files: the files as they are.
+        ops: the changes it wants, made together after it returns; none when it raises.
+        ready_queues, final_ids: whom to wake then.
+    """
+
+    __slots__ = ("files", "final_ids", "ops", "ready_queues")
+
+    def __init__(self, files: Folders) -> None:
+        self.files = files
+        self.ops: list[Op] = []
+        self.ready_queues: set[str] = set()
+        self.final_ids: list[str] = []
+
+
+class View:
+    """What a component remembers of its files; all methods are called by the store's thread."""
+
+    def observe(self, ops: Sequence[Op]) -> None:
+        """Hear of changes made, by this process or another; each once, in order."""
+
+    def forget(self) -> None:
+        """Look at everything anew: changes were missed, or a job failed half-way."""
+
+
+class FileStore:
+    """A shared handle on one folder. `open` and `close` are counted: the last close closes.
+
+    Args:
+        root: the folder; made if missing.
+        durability: ``full`` or ``fast``.
+        view: told what changes.
+        allow_network: work on a network file system too; only for a single process.
+        wakes: whether processes tell each other of changes.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        durability: Durability,
+        view: View | None = None,
+        allow_network: bool = False,
+        wakes: bool = False,
+    ) -> None:
+        self.root = root
+        self._durability = durability
+        self._view = view or View()
+        self._allow_network = allow_network
+        self._wakes = wakes
+        self._guard = threading.Lock()
+        self._forget()
+
+    def __repr__(self) -> str:
+        return str(self.root)
+
+    @property
+    def companion(self) -> Path:
+        """The folder of locks, sockets and the journal."""
+        return self.root / META
+
+    def _forget(self) -> None:
+        """Start as if never opened: at first, and in a forked child."""
+        self._pid = os.getpid()
+        self._users = 0
+        self._thread: JobThread | None = None
+        self.hub: WakeHub | None = None
+
+    async def open(self) -> None:
+        """Open, or count one more user."""
+        await asyncio.to_thread(self._open)
+
+    async def close(self) -> None:
+        """Count one user less; the last one finishes all jobs and closes."""
+        await asyncio.to_thread(self._close)
+
+    async def run(
+        self, job: Callable[[Batch], R], *, prepare: Callable[[], None] | None = None
+    ) -> R:
+        """Do a job alone among all processes; return what it returned, once that is durable.
+
+        `prepare` is called before the lock is taken, in the same thread.
+        """
+        if self._pid != os.getpid():
+            _inherited.append((self._thread, self.hub, self._files, self._journal, self._lock))
+            self._guard = threading.Lock()
+            self._forget()
+            self._view.forget()
+        if self._thread is None:
+            await asyncio.to_thread(self._open)
+        thread = cast("JobThread", self._thread)
+        return cast("R", await thread.ask(job, prepare))
+
+    @property
+    def files(self) -> Folders:
+        """The files, for `prepare`."""
+        return self._files
+
+    def _open(self) -> None:
+        with self._guard:
+            self._users += 1
+            if self._thread is not None:
+                return
+            try:
+                self._start()
+            except OSError as error:
+                self._users -= 1
+                raise translated(error, self.root) from error
+            except BaseException:
+                self._users -= 1
+                raise
+
+    def _start(self) -> None:
+        if os.name != "posix":
+            raise CapabilityError(
+                "file storage needs POSIX locks, which Windows lacks; use sqlite:// there"
+            )
+        self._files = Folders(self.root)
+        try:
+            self._refuse_network()
+            self._files.make(META)
+            self._lock = WriteLock(self.companion / "lock")
+            with self._lock:
+                self._view.forget()
+                self._journal = Journal(
+                    self._files,
+                    durable=self._durability == "full",
+                    observe=self._view.observe,
+                    lost=self._view.forget,
+                )
+        except BaseException:
+            self._files.close()
+            raise
+        self._thread = JobThread(self._serve, self._end, str(self.root))
+        if self._wakes:
+            self.hub = WakeHub(self.companion, lambda: JournalProbe(self.root))
+
+    def _refuse_network(self) -> None:
+        kind = "" if self._allow_network else network_filesystem_of(self.root)
+        if kind:
+            raise ConfigError(
+                f"file storage {self.root} lies on a network file system ({kind}), whose locks "
+                "several machines cannot trust; use a local disk, a server backend, or, for one "
+                "process alone, allow_network=True"
+            )
+
+    def _close(self) -> None:
+        if self._pid != os.getpid():
+            return
+        with self._guard:
+            self._users = max(0, self._users - 1)
+            if self._users or self._thread is None:
+                return
+            thread, hub = self._thread, self.hub
+            self._thread = self.hub = None
+        thread.stop()
+        if hub is not None:
+            hub.close()
+
+    def _end(self) -> None:
+        self._journal.close()
+        self._files.close()
+        self._lock.close()
+
+    def _serve(self, jobs: list[Job]) -> list[Answer]:
+        answers: list[Answer] = []
+        done = Batch(self._files)
+        try:
+            jobs = self._prepared(jobs, answers)
+            with self._lock:
+                self._journal.catch_up()
+                for job in jobs:
+                    answers.append(self._one(job, done))
+                self._journal.rotate_if_full()
+            if done.ops:
+                self._journal.sync()
+        except Exception as error:  # noqa: BLE001 - handed to the callers
+            self._view.forget()
+            failed = self._failure(error)
+            return [(job, None, failed) for job in jobs]
+        if self.hub is not None:
+            self.hub.announce(done.ready_queues, done.final_ids)
+        return answers
+
+    def _prepared(self, jobs: list[Job], answers: list[Answer]) -> list[Job]:
+        """Return the jobs that are ready to be done; answer the others."""
+        ready: list[Job] = []
+        for job in jobs:
+            try:
+                if job.prepare is not None:
+                    job.prepare()
+            except Exception as error:  # noqa: BLE001 - handed to the caller
+                answers.append((job, None, self._failure(error)))
+            else:
+                ready.append(job)
+        return ready
+
+    def _one(self, job: Job, done: Batch) -> Answer:
+        batch = Batch(self._files)
+        try:
+            result = job.run(batch)
+            if batch.ops:
+                self._journal.commit(batch.ops)
+        except Exception as error:  # noqa: BLE001 - handed to the caller
+            self._view.forget()
+            return job, None, self._failure(error)
+        done.ops += batch.ops
+        done.ready_queues |= batch.ready_queues
+        done.final_ids += batch.final_ids
+        return job, result, None
+
+    def _failure(self, error: BaseException) -> BaseException:
+        if isinstance(error, OSError):
+            ours = translated(error, self.root)
+            ours.__cause__ = error
+            return ours
+        return error
+
+
+_inherited: list[Any] = []
+"""Handles of the parent process, kept so that a forked child never closes its parent's files."""

@@ -1,0 +1,19 @@
+-- Delete final tasks. ARGV: the moment before which they finished, how many at most. Returns how many.
+local ids = redis.call(
+  'ZRANGEBYSCORE', PREFIX .. 'finished', '-inf', '(' .. ARGV[1], 'LIMIT', 0, ARGV[2]
+)
+load(ids)
+local keys = {}
+for _, id in ipairs(ids) do
+  local task = records[id]
+  lift(id, task)
+  enter('ids', id, false)
+  for parent_id in string.gmatch(task[PARENTS], '%S+') do
+    redis.call('LREM', PREFIX .. 'children:' .. parent_id, 0, id)
+  end
+  keys[#keys + 1] = PREFIX .. 't:' .. id
+  keys[#keys + 1] = PREFIX .. 'p:' .. id
+end
+call_many('UNLINK', nil, keys)
+write_all()
+return #ids

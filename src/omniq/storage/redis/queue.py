@@ -1,0 +1,172 @@
+"""The task queue in Redis or Valkey."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Unpack
+
+from omniq.clock import from_micros, to_micros
+from omniq.loops import PerLoop
+from omniq.models.task import Task, TaskStatus
+from omniq.serialization import RecordCodec, SerializationFormat
+from omniq.storage.queue import BaseQueue
+from omniq.storage.redis import records
+from omniq.storage.redis.address import RedisOptions
+from omniq.storage.redis.component import RedisComponent, micros_or_empty, server_of
+from omniq.storage.redis.inbox import Inbox
+from omniq.storage.redis.scripts import script
+from omniq.storage.redis.server import LONGEST_BLOCK_SECONDS, RedisServer
+from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
+
+TASKS_PER_READ = 500
+LOOKS_PER_CALL = 5_000
+
+
+class RedisQueue(RedisComponent, BaseQueue):
+    """Tasks on a Redis or Valkey server, shared by any number of processes and machines.
+
+    Args:
+        url: where; without one, `host`, `port` and `db` are used.
+        serialization_format: of new payloads; each says its own format when read.
+        server: share this handle instead of making one.
+        options: see `RedisOptions`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        serialization_format: SerializationFormat = "json",
+        server: RedisServer | None = None,
+        **options: Unpack[RedisOptions],
+    ) -> None:
+        super().__init__()
+        self._server = server_of(url, server, options)
+        self._codec = RecordCodec(Task, ("args", "kwargs", "metadata"), format=serialization_format)
+        self._inboxes: PerLoop[Inbox] = PerLoop(lambda: Inbox(self._server))
+
+    async def _close(self) -> None:
+        inbox = self._inboxes.pop()
+        if inbox is not None:
+            await inbox.close()
+        await super()._close()
+
+    async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
+        payloads = [self._codec.encode(task) for task in tasks]
+        batch = records.packed([records.item_of(task) for task in tasks])
+        arguments = (micros_or_empty(now), self._server.nonce(), batch, *payloads)
+        answer = await self._server.run(_INSERT, *arguments, again=True, lasting=True)
+        pairs = zip(answer[::2], answer[1::2], strict=True)
+        return [Inserted(holder.decode(), stored == b"1") for holder, stored in pairs]
+
+    async def _claim(  # noqa: PLR0917 - as the contract has it
+        self,
+        queues: list[str],
+        worker_id: str,
+        lease_token: str,
+        limit: int,
+        lease_seconds: float,
+        now: datetime | None,
+    ) -> list[Task]:
+        at, lease = micros_or_empty(now), round(lease_seconds * 1e6)
+        answer = await self._server.run(_CLAIM, at, lease, worker_id, lease_token, limit, *queues)
+        return records.read_tasks(self._codec, answer[1:])
+
+    async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]:
+        batch = records.packed([_item(change) for change in changes])
+        arguments = (micros_or_empty(now), self._server.nonce(), batch)
+        answer = await self._server.run(_SWAP, *arguments, again=True, lasting=True)
+        return [mark == _APPLIED for mark in answer]
+
+    async def _extend(
+        self, leases: list[Lease], lease_seconds: float, now: datetime | None
+    ) -> list[Task]:
+        batch = records.packed(leases)
+        arguments = (micros_or_empty(now), round(lease_seconds * 1e6), batch)
+        return records.read_tasks(
+            self._codec, await self._server.run(_EXTEND, *arguments, again=True)
+        )
+
+    async def _get(self, task_ids: list[str]) -> list[Task | None]:
+        found: list[Task | None] = []
+        for start in range(0, len(task_ids), TASKS_PER_READ):
+            ids = task_ids[start : start + TASKS_PER_READ]
+            keys = [self._server.key(kind, name) for name in ids for kind in ("t", "p")]
+            rows: Sequence[Any] = await self._server.call("MGET", *keys, again=True)
+            found += [
+                rows[2 * n]
+                and records.read_task(self._codec, name.encode(), *rows[2 * n : 2 * n + 2])
+                for n, name in enumerate(ids)
+            ]
+        return found
+
+    async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
+        wanted = records.packed(_filter(where))
+        found: list[Task] = []
+        cursor = after or ""
+        while True:
+            rest = min(limit - len(found), TASKS_PER_READ)
+            answer = await self._server.run(_FIND, cursor, rest, LOOKS_PER_CALL, wanted, again=True)
+            found += records.read_tasks(self._codec, answer[1:])
+            cursor = answer[0].decode()
+            if not cursor or len(found) >= limit:
+                return found
+
+    async def _counts(self) -> Counts:
+        fields = await self._server.call("HGETALL", self._server.key("counts"), again=True)
+        counts: Counts = {}
+        for field, number in fields.items():
+            queue, _, status = field.decode().partition(":")
+            counts.setdefault(queue, {})[TaskStatus(status)] = int(number)
+        return counts
+
+    async def _purge(self, finished_before: datetime, limit: int) -> int:
+        return int(await self._server.run(_PURGE, to_micros(finished_before), limit))
+
+    async def _set_paused(self, queue_name: str, paused: bool) -> None:
+        await self._server.run(_PAUSE, queue_name, "1" if paused else "", again=True, lasting=True)
+
+    async def _paused(self) -> set[str]:
+        names = await self._server.call("SMEMBERS", self._server.key("paused"), again=True)
+        return {name.decode() for name in names}
+
+    async def _next_due(self, queues: list[str]) -> datetime | None:
+        _, _, first = await self._server.run(_PEEK, *queues, again=True)
+        return from_micros(int(first)) if first else None
+
+    async def _wait(self, queues: list[str], timeout: float) -> None:
+        now, ready, first = await self._server.run(_PEEK, *queues, again=True)
+        pause = min(timeout, LONGEST_BLOCK_SECONDS)
+        if first:
+            pause = min(pause, max(0, int(first) - int(now)) / 1e6)
+        if ready or pause <= 0:
+            return
+        keys = [self._server.key("wake", queue) for queue in queues]
+        await self._server.block("BLPOP", *keys, seconds=pause)
+
+    async def _wait_final(self, task_ids: list[str], timeout: float) -> None:
+        if task_ids and timeout > 0:
+            await self._inboxes.get().wait(task_ids, timeout)
+
+
+def _item(change: Change) -> tuple[str, int, str, str, records.State]:
+    before, after = change
+    fence = (before.id, before.claim_count, before.lease_token or "", before.status.value)
+    return (*fence, records.state_of(after))
+
+
+def _filter(where: TaskFilter) -> tuple[Any, ...]:
+    sets: list[Any] = [
+        dict.fromkeys(map(str, wanted), True) or False
+        for wanted in (where.statuses, where.queues, where.funcs)
+    ]
+    return (*sets, where.schedule_id or "", where.worker_id or "")
+
+
+_APPLIED = ord("1")
+_INSERT, _CLAIM, _SWAP, _EXTEND, _FIND, _PURGE, _PAUSE, _PEEK = (
+    script(f"task_{name}", "tasks")
+    for name in ("insert", "claim", "swap", "extend", "find", "purge", "pause", "peek")
+)
+AsyncRedisQueue = RedisQueue
