@@ -12,8 +12,8 @@ import functools
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from omniq.exceptions import SyncInAsyncError
 
@@ -37,8 +37,8 @@ def blocking(
     """
     name = method.__name__
 
-    def twin(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
-        call = functools.partial(getattr(self, name), *args, **kwargs)
+    def twin(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        call: Callable[[], Awaitable[R]] = functools.partial(getattr(self, name), *args, **kwargs)
         return run_blocking(call, f"{type(self).__name__}.{name}")
 
     twin.__name__ = f"{name}_sync"
@@ -62,11 +62,11 @@ def run_blocking(call: Callable[[], Awaitable[R]], name: str) -> R:
         raise SyncInAsyncError(
             f"{name}_sync() would block the running event loop; use `await {name}(…)` instead"
         )
-    future = _portal.get().start_task_soon(cast("Callable[[], Awaitable[R]]", call))
+    once = _Call(call)
     try:
-        return future.result()
+        return _portal.get().start_task_soon(once.run).result()
     except BaseException:
-        future.cancel()
+        once.give_up()
         raise
 
 
@@ -76,6 +76,31 @@ def _loop_runs_here() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+class _Call(Generic[R]):
+    """One call in the background loop, that can be given up at any time, begun or not."""
+
+    def __init__(self, call: Callable[[], Awaitable[R]]) -> None:
+        self._call = call
+        self._is_given_up = False
+        self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+
+    async def run(self) -> R:
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._running = (asyncio.get_running_loop(), task)
+        try:
+            if self._is_given_up:
+                raise asyncio.CancelledError
+            return await self._call()
+        finally:
+            self._running = None
+
+    def give_up(self) -> None:
+        self._is_given_up = True
+        if self._running is not None:
+            loop, task = self._running
+            loop.call_soon_threadsafe(task.cancel)
 
 
 class _Portal:
@@ -91,22 +116,47 @@ class _Portal:
         """Forget the portal of the parent: its thread does not exist in a forked child."""
         self._lock = threading.Lock()
         self._portal: BlockingPortal | None = None
-        self._context: AbstractContextManager[BlockingPortal] | None = None
+        self._thread: threading.Thread | None = None
 
     def get(self) -> BlockingPortal:
         with self._lock:
             if self._portal is None:
-                from anyio.from_thread import start_blocking_portal  # noqa: PLC0415 - 25 ms
-
-                self._context = start_blocking_portal(name="omniq-sync")
-                self._portal = self._context.__enter__()
+                self._portal = self._start()
             return self._portal
+
+    def _start(self) -> BlockingPortal:
+        """Start the thread by hand: anyio's context manager, left alone in a child, hangs it."""
+        ready: Future[BlockingPortal] = Future()
+        self._thread = threading.Thread(target=_run, args=(ready,), name="omniq-sync", daemon=True)
+        self._thread.start()
+        return ready.result()
 
     def stop(self) -> None:
         with self._lock:
-            context, self._context, self._portal = self._context, None, None
-        if context is not None:
-            context.__exit__(None, None, None)
+            portal, self._portal = self._portal, None
+            thread, self._thread = self._thread, None
+        if portal is not None and thread is not None:
+            portal.start_task_soon(portal.stop, True)
+            thread.join()
+
+
+def _run(ready: Future[BlockingPortal]) -> None:
+    import anyio  # 25 ms
+
+    try:
+        anyio.run(_serve, ready)
+    except BaseException as error:
+        if ready.done():
+            raise
+        ready.set_exception(error)
+
+
+async def _serve(ready: Future[BlockingPortal]) -> None:
+    from anyio.from_thread import BlockingPortal  # see `_run`
+
+    async with BlockingPortal() as portal:
+        ready.set_result(portal)
+        await portal.sleep_until_stopped()
 
 
 _portal = _Portal()

@@ -63,8 +63,7 @@ def serializable(cls: C) -> C:
     Raises:
         ConfigError: it is another kind of class, or its name is taken by another class.
     """
-    kinds = dataclasses.is_dataclass(cls) or issubclass(cls, msgspec.Struct | Enum)
-    if not kinds:
+    if not is_serializable_class(cls):
         raise ConfigError(f"{cls!r} is no dataclass, msgspec Struct or Enum")
     tag = f"{stable_module(cls)}:{cls.__qualname__}"
     known = _CLASSES.get(tag)
@@ -88,7 +87,7 @@ def to_plain(value: Any, path: str = "value", depth: int = 0) -> Any:
         SerializationError: the part at `path` is of another type, is NaN or infinite, an integer
             of over 64 bits, nested deeper than 64 levels or a collection of over 100,000 items.
     """
-    kind = type(value)
+    kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType] - of Any
     if kind is str or kind is bool or value is None:
         return value
     if kind is int:
@@ -114,7 +113,7 @@ def from_plain(data: Any) -> Any:
     What is of a class nobody registered, or of one that no longer takes what was stored, becomes
     an `UnknownValue`: one value that cannot be read must not keep a queue from being read.
     """
-    kind = type(data)
+    kind: type[Any] = type(data)  # pyright: ignore[reportUnknownVariableType] - of Any
     if kind is list:
         return [from_plain(item) for item in data]
     if kind is not dict:
@@ -136,13 +135,16 @@ def _first_unknown(value: Any) -> UnknownValue | None:
         return value
     if type(value) in _TAGS:
         value = _fields_of(value)
-    if isinstance(value, dict):
-        pairs = cast("dict[Any, Any]", value).items()
-        value = [part for pair in pairs for part in pair]
+    if type(value) is dict:
+        value = _keys_and_values(value)
     if isinstance(value, list | tuple | set | frozenset):
         found = (_first_unknown(item) for item in cast("list[Any]", value))
         return next((item for item in found if item is not None), None)
     return None
+
+
+def _keys_and_values(value: Any) -> list[Any]:
+    return [*value.keys(), *value.values()]
 
 
 def _plain_items(items: Any, path: str, depth: int) -> list[Any]:
@@ -319,11 +321,8 @@ class RecordCodec:
             value = getattr(record, name)
             if not value and type(value) in (dict, tuple, int, bool, str):
                 continue
-            plain = (
-                tuple(_plain_items(value, name, 0))
-                if type(value) is tuple and name == "args"
-                else to_plain(value, name)
-            )
+            is_args = name == "args"
+            plain = tuple(_plain_items(value, name, 0)) if is_args else to_plain(value, name)
             if plain != value or type(plain) is not type(value):
                 changed[name] = plain
         return msgspec.structs.replace(record, **changed) if changed else record
@@ -349,7 +348,7 @@ class RecordCodec:
 def _unpickled(data: memoryview) -> Any:
     try:
         return pickle.loads(data)  # noqa: S301 - only where the operator chose it
-    except Exception as error:  # noqa: BLE001 - unpickling runs any code, which raises anything
+    except Exception as error:
         raise ValueError(str(error)) from error
 
 

@@ -106,7 +106,7 @@ class Task(msgspec.Struct, kw_only=True, omit_defaults=True):
         id: unique; a UUIDv7 unless given.
         queue_name, priority: higher priority runs first; ties by `created_at`, then `id`.
         run_at: not before this moment.
-        expires_at: a task not started by then becomes EXPIRED.
+        expires_at: a task not started by then becomes EXPIRED; lifted when it is requeued later.
         timeout_seconds: longest run of one attempt.
         retry: the `RetryPolicy`.
         result_ttl_seconds: how long the result is kept; None means the app's default, 0 not at all.
@@ -176,5 +176,6 @@ STATE_FIELDS = (
     "error",
     "started_at",
     "finished_at",
+    "expires_at",
 )
 """The mutable part of a `Task`; all other fields never change after the insert."""

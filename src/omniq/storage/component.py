@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import concurrent.futures.thread  # noqa: F401 - its hook must be older than ours, see below
 import logging
 import os
 import threading
 import weakref
+from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
 
@@ -113,7 +113,9 @@ def _close_all() -> None:
 
 
 # Functions registered with atexit run when threads can no longer be started; this hook of the
-# interpreter, the one concurrent.futures uses, runs while they can.
+# interpreter, the one concurrent.futures uses, runs while they can. Last registered, first run:
+# that of concurrent.futures has to be there before.
+import_module("concurrent.futures.thread")
 _at_exit: Any = getattr(threading, "_register_atexit", atexit.register)
 _at_exit(_close_all)
 if hasattr(os, "register_at_fork"):

@@ -22,7 +22,9 @@ from omniq.exceptions import (
 )
 from omniq.ids import check_name, new_id, new_token
 from omniq.models.checks import checked_task
+from omniq.models.result import TaskResult
 from omniq.models.task import STATE_FIELDS, Task, TaskStatus
+from omniq.storage.results import BaseResultStorage
 from omniq.storage.taskstore import Change, Inserted, Lease, TaskFilter, TaskStore
 
 BARE_LEASE_SECONDS = 60.0
@@ -141,6 +143,26 @@ class BaseQueue(TaskStore, ABC):
                 f"task {task.id} is no longer held by claim {task.claim_count}; nothing was changed"
             )
         return after
+
+    async def finish(
+        self,
+        changes: Sequence[Change],
+        results: Sequence[TaskResult],
+        storage: BaseResultStorage,
+        *,
+        now: datetime | None = None,
+    ) -> list[bool]:
+        """Store results, then swap: the order of a finish. A crash in between loses neither.
+
+        Where queue and results are of one store, it may be a single atomic step.
+
+        Raises:
+            ValidationError: a result cannot be stored; nothing is changed.
+            StorageError: the results may be stored, the swaps not; or the answer got lost.
+        """
+        if results:
+            await storage.set_many(results)
+        return await self.swap(changes, now=now)
 
     async def heartbeat(
         self, task: Task, *, lease_seconds: float = BARE_LEASE_SECONDS, now: datetime | None = None
@@ -293,6 +315,7 @@ class BaseQueue(TaskStore, ABC):
     release_sync = blocking(release)
     snooze_sync = blocking(snooze)
     settle_sync = blocking(settle)
+    finish_sync = blocking(finish)
     heartbeat_sync = blocking(heartbeat)
     cancel_sync = blocking(cancel)
     retry_task_sync = blocking(retry_task)

@@ -104,8 +104,7 @@ class Settler:
         retried = False
         while ended:
             try:
-                await self._store_results(ended, now)
-                won = await self._swap(ended, now, check=retried)
+                won = await self._finish(ended, now, check=retried)
             except StorageError as error:
                 logger.warning("settling %d tasks: %s; trying again", len(ended), error)
                 await asyncio.sleep(uniform(pause / 2, pause))
@@ -115,15 +114,22 @@ class Settler:
                 self._report(ended, won, now)
                 return
 
-    async def _store_results(self, ended: list[Ended], now: datetime) -> None:
+    async def _finish(self, ended: list[Ended], now: datetime, *, check: bool) -> list[bool]:
+        """Finish all; after a failed try, a lost swap may be one of ours whose answer got lost."""
         results = [result for item in ended if (result := self._result(item, now)) is not None]
-        if not results:
-            return
         try:
-            await self._results.set_many(results)
+            won = await self._queue.finish(_changes(ended), results, self._results, now=now)
         except ValidationError:
             for item in ended:
                 await self._store_alone(item, now)
+            won = await self._queue.swap(_changes(ended), now=now)
+        if check and not all(won):
+            stored = await self._queue.get([item.after.id for item in ended])
+            won = [
+                ok or _is_ours(task, item)
+                for ok, task, item in zip(won, stored, ended, strict=True)
+            ]
+        return won
 
     async def _store_alone(self, item: Ended, now: datetime) -> None:
         """Store one result; a value that cannot be stored fails its task and no other."""
@@ -160,15 +166,6 @@ class Settler:
             expires_at=None if ttl is None else now + timedelta(seconds=ttl),
             worker_id=self._worker_id,
         )
-
-    async def _swap(self, ended: list[Ended], now: datetime, *, check: bool) -> list[bool]:
-        """Swap all; after a failed try, a lost swap may be one of ours whose answer got lost."""
-        changes = [Change(item.run.task, item.after) for item in ended]
-        won = await self._queue.swap(changes, now=now)
-        if check and not all(won):
-            stored = await self._queue.get([item.after.id for item in ended])
-            won = [ok or _is_ours(task, item) for ok, task, item in zip(won, stored, ended, strict=True)]
-        return won
 
     def _still_trusted(self, ended: list[Ended]) -> list[Ended]:
         moment = time.monotonic()
@@ -218,6 +215,10 @@ _EVENTS: dict[type[lifecycle.Outcome], EventType] = {
     lifecycle.Cancelled: EventType.CANCELLED,
     lifecycle.Expired: EventType.EXPIRED,
 }
+
+
+def _changes(ended: list[Ended]) -> list[Change]:
+    return [Change(item.run.task, item.after) for item in ended]
 
 
 def _details(task: Task) -> dict[str, object]:

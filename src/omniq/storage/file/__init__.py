@@ -1,5 +1,14 @@
 """All four components in files, on a local disk or an object store."""
 
 from omniq.storage.file.events import AsyncFileEventStorage, FileEventStorage
+from omniq.storage.file.results import AsyncFileResultStorage, FileResultStorage
+from omniq.storage.file.schedules import AsyncFileScheduleStorage, FileScheduleStorage
 
-__all__ = ["AsyncFileEventStorage", "FileEventStorage"]
+__all__ = [
+    "AsyncFileEventStorage",
+    "AsyncFileResultStorage",
+    "AsyncFileScheduleStorage",
+    "FileEventStorage",
+    "FileResultStorage",
+    "FileScheduleStorage",
+]

@@ -39,7 +39,7 @@ class EventLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     event_type: str
     worker_id: str | None = None
     message: str | None = None
-    details: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default for each instance
+    details: dict[str, Any] = {}
 
 
 class FileEventStorage(BaseEventStorage):
@@ -101,13 +101,13 @@ class FileEventStorage(BaseEventStorage):
             )
         )
 
-    async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:  # noqa: FBT001 - see query
+    async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:
         return await asyncio.to_thread(self._select, where, limit, newest)
 
     async def _purge(self, before: datetime, limit: int) -> int:
         return await asyncio.to_thread(self._delete, before, limit)
 
-    def _select(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:  # noqa: FBT001 - see query
+    def _select(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:
         """Read day after day until there are enough; the days do not overlap."""
         found: list[TaskEvent] = []
         days = self._days(where)

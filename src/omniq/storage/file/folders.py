@@ -59,7 +59,7 @@ class Folders:
             return []
 
     def entries(self, folder: str) -> Iterator[tuple[str, os.stat_result]]:
-        """Yield name and status of each file in a folder; those that vanish meanwhile are left out."""
+        """Yield name and status of each file in a folder, without those that vanish meanwhile."""
         try:
             fd = self._in(folder, os.dup)
         except FileNotFoundError:

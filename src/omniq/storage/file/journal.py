@@ -58,7 +58,7 @@ class Journal:
         self._lost = lost
         self._file = -1
         self._segment = self._position = 0
-        self._suspect = False
+        self._suspect = self._is_behind = False
         self._sweeper: threading.Thread | None = None
         files.make(META)
         self._control = Control(files)
@@ -97,6 +97,8 @@ class Journal:
                 it will be, by whoever uses the store next.
         """
         check_folders(self._files, ops)
+        if self._is_behind:
+            self._finish()
         body = _ENCODE(ops)
         record = _HEADER.pack(len(body), zlib.crc32(body)) + body
         try:
@@ -104,8 +106,10 @@ class Journal:
         except OSError:
             os.ftruncate(self._file, self._position)
             raise
+        self._is_behind = True
         apply(self._files, ops)
         self._advance(self._position + len(record))
+        self._is_behind = False
         self._observe(ops)
 
     def sync(self) -> None:
@@ -140,6 +144,7 @@ class Journal:
             self._advance(position)
             self._observe(ops)
         os.ftruncate(self._file, self._position)
+        self._is_behind = False
 
     def _next_segment(self, last: int) -> None:
         os.close(self._file)

@@ -53,7 +53,8 @@ class TaskWrite(msgspec.Struct, array_like=True, tag="T", frozen=True):
     Attributes:
         task_id, queue, stem: which task; `stem` is its file name in status folders, without suffix.
         was, to: its status folder before and after; None: it was or is nowhere.
-        head: the first line of the file.
+        head: the first line of the file, without its line break.
+        size: the length that line is filled up to.
         payload: the rest of the file, where that is written too: a new task, or a head that has
             outgrown its place.
         micros: the modification time of the file: when the task comes due, or finished.
@@ -65,6 +66,7 @@ class TaskWrite(msgspec.Struct, array_like=True, tag="T", frozen=True):
     was: str | None
     to: str | None
     head: bytes = b""
+    size: int = 0
     payload: bytes | None = None
     micros: int | None = None
 
@@ -116,37 +118,43 @@ def _move(files: Folders, op: Move) -> None:
 
 def _write_task(files: Folders, op: TaskWrite, *, again: bool) -> None:
     if op.to is None:
-        files.delete(f"{op.queue}/{op.was}", op.stem + SUFFIX)
+        _leave_one(files, op)
         files.delete(INDEX, op.task_id + SUFFIX)
         return
-    if not _write_file(files, op):
+    links = _write_file(files, op)
+    if not links:
         return
     name, there = op.stem + SUFFIX, f"{op.queue}/{op.to}"
-    if op.was is None:
+    if op.was is None or links == 1:
         _publish(files, op.task_id + SUFFIX, there, name)
     elif op.was != op.to:
         try:
             files.rename(f"{op.queue}/{op.was}", name, there, name)
         except FileNotFoundError:
             _publish(files, op.task_id + SUFFIX, there, name)
-    if again and op.was != op.to:
+    if op.was != op.to and (again or links == 1):
         _leave_one(files, op)
 
 
-def _write_file(files: Folders, op: TaskWrite) -> bool:
-    """Write the file under its name in the index, which it keeps for life. False: it is gone."""
+def _write_file(files: Folders, op: TaskWrite) -> int:
+    """Write the file under its name in the index, which it keeps for life.
+
+    Returns how many names it has: 2, or 1 when a copy of the store made two files of one. 0 means
+    that it is gone: purged later in the journal that is replayed.
+    """
     flags = os.O_WRONLY if op.payload is None else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     try:
         file = files.open_file(INDEX, op.task_id + SUFFIX, flags, make=op.payload is not None)
     except FileNotFoundError:
-        return False  # purged later in the journal that is replayed
+        return 0
+    head = op.head.ljust(op.size - 2) + b",\n"
     try:
-        write_all(file, op.head if op.payload is None else op.head + op.payload)
+        write_all(file, head if op.payload is None else head + op.payload)
         if op.micros is not None:
             set_time(file, op.micros)
+        return os.fstat(file).st_nlink
     finally:
         os.close(file)
-    return True
 
 
 def _publish(files: Folders, index_name: str, folder: str, name: str) -> None:
@@ -167,6 +175,6 @@ def _clear(files: Folders, folder: str, name: str) -> None:
 
 
 def _leave_one(files: Folders, op: TaskWrite) -> None:
-    """Take the task out of the folder it left: renaming onto another name of a file does nothing."""
+    """Take the task out of the folder it left: renaming a file onto itself does nothing."""
     if op.was is not None:
         files.delete(f"{op.queue}/{op.was}", op.stem + SUFFIX)

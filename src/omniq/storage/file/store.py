@@ -34,15 +34,18 @@ class Batch:
         files: the files as they are.
         ops: the changes it wants, made together after it returns; none when it raises.
         ready_queues, final_ids: whom to wake then.
+        must_last: whether the changes must be on the disk before the caller hears of them. A claim
+            or a heartbeat need not: after a power loss all leases are void anyway.
     """
 
-    __slots__ = ("files", "final_ids", "ops", "ready_queues")
+    __slots__ = ("files", "final_ids", "must_last", "ops", "ready_queues")
 
     def __init__(self, files: Folders) -> None:
         self.files = files
         self.ops: list[Op] = []
         self.ready_queues: set[str] = set()
         self.final_ids: list[str] = []
+        self.must_last = True
 
 
 class View:
@@ -52,7 +55,7 @@ class View:
         """Hear of changes made, by this process or another; each once, in order."""
 
     def forget(self) -> None:
-        """Look at everything anew: changes were missed, or a job failed half-way."""
+        """Look at everything anew: changes were missed, or could not be made."""
 
 
 class FileStore:
@@ -195,48 +198,48 @@ class FileStore:
         self._lock.close()
 
     def _serve(self, jobs: list[Job]) -> list[Answer]:
-        answers: list[Answer] = []
+        refused: list[Answer] = []
         done = Batch(self._files)
+        done.must_last = False
+        ready = [job for job in jobs if self._is_prepared(job, refused)]
         try:
-            jobs = self._prepared(jobs, answers)
             with self._lock:
                 self._journal.catch_up()
-                for job in jobs:
-                    answers.append(self._one(job, done))
+                answers = [self._one(job, done) for job in ready]
                 self._journal.rotate_if_full()
-            if done.ops:
+            if done.must_last:
                 self._journal.sync()
         except Exception as error:  # noqa: BLE001 - handed to the callers
             self._view.forget()
             failed = self._failure(error)
-            return [(job, None, failed) for job in jobs]
+            return [*refused, *((job, None, failed) for job in ready)]
         if self.hub is not None:
             self.hub.announce(done.ready_queues, done.final_ids)
-        return answers
+        return refused + answers
 
-    def _prepared(self, jobs: list[Job], answers: list[Answer]) -> list[Job]:
-        """Return the jobs that are ready to be done; answer the others."""
-        ready: list[Job] = []
-        for job in jobs:
-            try:
-                if job.prepare is not None:
-                    job.prepare()
-            except Exception as error:  # noqa: BLE001 - handed to the caller
-                answers.append((job, None, self._failure(error)))
-            else:
-                ready.append(job)
-        return ready
+    def _is_prepared(self, job: Job, refused: list[Answer]) -> bool:
+        """Prepare a job; answer it if that fails."""
+        try:
+            if job.prepare is not None:
+                job.prepare()
+        except Exception as error:  # noqa: BLE001 - handed to the caller
+            refused.append((job, None, self._failure(error)))
+            return False
+        return True
 
     def _one(self, job: Job, done: Batch) -> Answer:
         batch = Batch(self._files)
         try:
             result = job.run(batch)
+        except Exception as error:  # noqa: BLE001 - handed to the caller
+            return job, None, self._failure(error)
+        try:
             if batch.ops:
                 self._journal.commit(batch.ops)
         except Exception as error:  # noqa: BLE001 - handed to the caller
             self._view.forget()
             return job, None, self._failure(error)
-        done.ops += batch.ops
+        done.must_last |= batch.must_last and bool(batch.ops)
         done.ready_queues |= batch.ready_queues
         done.final_ids += batch.final_ids
         return job, result, None

@@ -119,8 +119,8 @@ def _pause(names: Tables) -> str:
     """In how many seconds a claim may find something: 0 for now, NULL for not by itself."""
     task = names.task
     return f"""
-        SELECT CASE WHEN bool_or(look.ready) THEN 0.0::float8 ELSE
-            greatest(0.0, extract(epoch FROM min(look.due_at) - clock_timestamp()))::float8 END
+        SELECT CASE WHEN bool_or(look.ready) OR min(look.due_at) <= clock_timestamp()
+            THEN 0.0::float8 ELSE extract(epoch FROM min(look.due_at) - clock_timestamp())::float8 END
         FROM unnest($1::text[]) AS q(name) CROSS JOIN LATERAL (
             SELECT EXISTS (SELECT FROM {task} WHERE queue = q.name AND status = 'pending') AS ready,
                 least(

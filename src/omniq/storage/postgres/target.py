@@ -169,3 +169,11 @@ def _host(address: str) -> str:
     if address.startswith("["):
         return address.partition("]")[0] + "]"
     return address.partition(":")[0].lower()
+
+
+def taken_from_query(url: str, name: str, default: str) -> tuple[str, str]:
+    """Return a URL without one option of its query, and the value that had."""
+    pieces = urlsplit(url)
+    options = parse_qsl(pieces.query, keep_blank_values=True)
+    rest = urlencode([pair for pair in options if pair[0] != name])
+    return urlunsplit(pieces._replace(query=rest)), dict(options).get(name, default)

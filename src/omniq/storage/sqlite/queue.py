@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from omniq.clock import from_micros, to_micros, utcnow
+from omniq.models.checks import checked_result
+from omniq.models.result import TaskResult
 from omniq.models.task import Task, TaskStatus
 from omniq.serialization import SerializationFormat
-from omniq.storage.base import BaseQueue, Capabilities, Change, Counts, Inserted, Lease, TaskFilter
+from omniq.storage.base import (
+    BaseQueue,
+    BaseResultStorage,
+    Capabilities,
+    Change,
+    Counts,
+    Inserted,
+    Lease,
+    TaskFilter,
+)
 from omniq.storage.local import liveness
 from omniq.storage.local.filesystem import companion_folder
 from omniq.storage.local.wake import FINAL, READY
@@ -22,6 +34,7 @@ from omniq.storage.sqlite.rows import (
     set_state,
     task_codec,
 )
+from omniq.storage.sqlite.stores import SQLiteResultStorage
 from omniq.storage.sqlite.writes import TaskWrites
 
 IDS_PER_QUERY = 500
@@ -115,6 +128,27 @@ class SQLiteQueue(BaseQueue):
         return await self._db.write(
             lambda transaction: self._writes.swap(transaction, changes, moment)
         )
+
+    async def finish(
+        self,
+        changes: Sequence[Change],
+        results: Sequence[TaskResult],
+        storage: BaseResultStorage,
+        *,
+        now: datetime | None = None,
+    ) -> list[bool]:
+        """Store results and swap, in one transaction where both are in the same file."""
+        if not isinstance(storage, SQLiteResultStorage) or not storage.is_kept_in(self._db):
+            return await super().finish(changes, results, storage, now=now)
+        rows = storage.rows([checked_result(result) for result in results])
+        moment = now or utcnow()
+        await self.connect()
+
+        def run(transaction: Transaction) -> list[bool]:
+            storage.write_rows(transaction, rows)
+            return self._writes.swap(transaction, changes, moment)
+
+        return await self._db.write(run)
 
     async def _extend(
         self, leases: list[Lease], lease_seconds: float, now: datetime | None

@@ -22,6 +22,7 @@ from omniq.storage.base import (
     Capabilities,
     EventFilter,
 )
+from omniq.storage.sqlite.bulk import BulkInsert
 from omniq.storage.sqlite.database import Database, Durability, Transaction
 from omniq.storage.sqlite.rows import micros
 
@@ -64,25 +65,35 @@ class SQLiteResultStorage(_SQLiteStorage, BaseResultStorage):
             TaskResult, ("result",), format=serialization_format, limit=MAX_RESULT_BYTES
         )
         self._table = self._db.tables.result
-        self._upsert = (
-            f"INSERT INTO {self._table} (task_id, claim_count, expires_at, data) "  # noqa: S608 - checked names throughout
-            "VALUES (?, ?, ?, ?) ON CONFLICT (task_id) DO UPDATE SET "
+        self._upsert = BulkInsert(
+            f"INSERT INTO {self._table} (task_id, claim_count, expires_at, data) VALUES",
+            4,
+            "ON CONFLICT (task_id) DO UPDATE SET "
             "claim_count = excluded.claim_count, expires_at = excluded.expires_at, "
-            "data = excluded.data WHERE excluded.claim_count >= claim_count"
+            "data = excluded.data WHERE excluded.claim_count >= claim_count",
         )
 
     async def _set(self, results: list[TaskResult]) -> list[bool]:
-        rows = [
+        rows = self.rows(results)
+        return await self._db.write(lambda transaction: self.write_rows(transaction, rows))
+
+    def rows(self, results: Sequence[TaskResult]) -> list[tuple[Any, ...]]:
+        """Return checked results as rows. Raises SerializationError for what cannot be stored."""
+        return [
             (item.task_id, item.claim_count, micros(item.expires_at), self._codec.encode(item))
             for item in results
         ]
-        return await self._db.write(lambda transaction: self._write(transaction, rows))
 
-    def _write(self, transaction: Transaction, rows: list[tuple[Any, ...]]) -> list[bool]:
+    def write_rows(self, transaction: Transaction, rows: list[tuple[Any, ...]]) -> list[bool]:
+        """Write rows within a transaction; for each, whether it now stands."""
         connection = transaction.connection
-        if connection.executemany(self._upsert, rows).rowcount == len(rows):
+        if self._upsert.run(connection, rows) == len(rows):
             return [True] * len(rows)
-        return [connection.execute(self._upsert, row).rowcount == 1 for row in rows]
+        return [self._upsert.run(connection, [row]) == 1 for row in rows]
+
+    def is_kept_in(self, database: Database) -> bool:
+        """Whether a transaction of this database can write these results."""
+        return self._db is database
 
     async def _get(self, task_ids: list[str], now: datetime | None) -> list[TaskResult | None]:
         at = to_micros(now or utcnow())
@@ -147,9 +158,10 @@ class SQLiteEventStorage(_SQLiteStorage, BaseEventStorage):
         super().__init__()
         self._db = database or Database(database_path, durability=durability, namespace=namespace)
         self._table = self._db.tables.event
-        self._insert = (
-            f"INSERT INTO {self._table} (task_id, event_type, at, worker_id, message, details) "  # noqa: S608
-            "VALUES (?, ?, ?, ?, ?, ?)"
+        self._insert = BulkInsert(
+            f"INSERT INTO {self._table} (task_id, event_type, at, worker_id, message, details)"
+            " VALUES",
+            6,
         )
 
     async def _append(self, events: list[TaskEvent]) -> None:
@@ -167,7 +179,7 @@ class SQLiteEventStorage(_SQLiteStorage, BaseEventStorage):
             for item in events
         ]
         await self._db.write(
-            lambda transaction: transaction.connection.executemany(self._insert, rows) and None
+            lambda transaction: self._insert.run(transaction.connection, rows) and None
         )
 
     async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:  # noqa: FBT001 - internal

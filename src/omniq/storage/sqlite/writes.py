@@ -12,6 +12,7 @@ from omniq import lifecycle
 from omniq.models.task import Task, TaskStatus
 from omniq.serialization import RecordCodec
 from omniq.storage.base import Change, Inserted, Lease
+from omniq.storage.sqlite.bulk import BulkInsert
 from omniq.storage.sqlite.database import Transaction
 from omniq.storage.sqlite.rows import (
     STATE_COLUMNS,
@@ -33,9 +34,10 @@ class TaskWrites:
         self._names = names
         self._codec = codec
         columns = ", ".join(TASK_COLUMNS)
-        marks = ", ".join("?" * len(TASK_COLUMNS))
-        self._insert = f"INSERT OR IGNORE INTO {names.task} ({columns}) VALUES ({marks})"  # noqa: S608 - checked names throughout
-        self._insert_payload = f"INSERT INTO {names.payload} (seq, data) VALUES (?, ?)"  # noqa: S608
+        self._insert = BulkInsert(
+            f"INSERT OR IGNORE INTO {names.task} ({columns}) VALUES", len(TASK_COLUMNS)
+        )
+        self._insert_payload = BulkInsert(f"INSERT INTO {names.payload} (seq, data) VALUES", 2)
         self._swap = _swap_statement(names.task)
         self._extend = (
             f"UPDATE {names.task} SET due_at = ? "  # noqa: S608
@@ -53,11 +55,11 @@ class TaskWrites:
         seq = self._next_seq(connection)
         rows = [task_values(seq + n, task) for n, task in enumerate(admitted)]
         connection.execute("SAVEPOINT batch")
-        if connection.executemany(self._insert, rows).rowcount != len(rows):
+        if self._insert.run(connection, rows) != len(rows):
             connection.execute("ROLLBACK TO batch")
             connection.execute("RELEASE batch")
             return self._insert_each(transaction, tasks, payloads, now)
-        connection.executemany(self._insert_payload, enumerate(payloads, seq))
+        self._insert_payload.run(connection, list(enumerate(payloads, seq)))
         connection.execute("RELEASE batch")
         _note_ready(transaction, admitted)
         return [Inserted(task.id, stored=True) for task in admitted]
@@ -77,9 +79,9 @@ class TaskWrites:
         parents = self._statuses(connection, task.depends_on)
         admitted = lifecycle.admit(task, parents, now)
         seq = self._next_seq(connection)
-        if connection.execute(self._insert, task_values(seq, admitted)).rowcount != 1:
+        if self._insert.run(connection, [task_values(seq, admitted)]) != 1:
             return Inserted(self._holder(connection, task), stored=False)
-        connection.execute(self._insert_payload, (seq, data))
+        self._insert_payload.run(connection, [(seq, data)])
         if admitted.status is TaskStatus.WAITING:
             unfinished = [(key, task.id) for key, status in parents.items() if not status.is_final]
             query = f"INSERT INTO {self._names.dependency} VALUES (?, ?)"  # noqa: S608

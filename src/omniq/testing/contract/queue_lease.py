@@ -246,7 +246,7 @@ class SwapContract:
         after.lease_token, after.due_at, after.lost_leases = "next", at(1.000001), 2
         after.worker_id, after.cancel_requested, after.waiting_for = "w2", True, 3
         after.progress, after.error = 0.25, "ошибка\n" * 200
-        after.started_at = at(-3)
+        after.started_at, after.expires_at = at(-3), at(99)
 
         assert await swap(queue, task, after)
 
@@ -262,7 +262,7 @@ class SwapContract:
         after = lifecycle.settle(task, lifecycle.Released(), NOW)
         after.args, after.kwargs, after.func, after.priority = (2,), {"k": 1}, "other", 9
         after.queue_name, after.unique_key, after.created_at = "other", None, at(5)
-        after.retry, after.expires_at = RetryPolicy(max_retries=9), at(1)
+        after.retry, after.run_at = RetryPolicy(max_retries=9), at(1)
 
         assert await swap(queue, task, after)
 

@@ -184,15 +184,27 @@ class ControlContract:
         self, queue: BaseQueue, status: TaskStatus
     ) -> None:
         """With a fresh budget, and a claim count that still fences the old runs."""
-        await insert(queue, make_task("a", expires_at=at(5)))
+        await insert(queue, make_task("a", expires_at=at(50)))
         old = await end(queue, "a", status)
 
         task = await queue.retry_task("a", now=at(9))
 
         assert (task.status, task.attempt, task.finished_at) == (TaskStatus.PENDING, 0, None)
-        assert task.expires_at == at(5)
+        assert task.expires_at == at(50)
         assert task == await stored(queue, "a")
         assert (await claim_one(queue, now=at(9))).claim_count == old.claim_count + 1
+
+    async def test_a_requeued_task_does_not_expire_again(self, queue: BaseQueue) -> None:
+        """Who asks for it later than its expiry wants it to run."""
+        await insert(queue, make_task("a", expires_at=at(5)))
+        run = await claim_one(queue, now=at(6))
+        await queue.settle(run, lifecycle.Expired(), now=at(6))
+
+        task = await queue.retry_task("a", now=at(9))
+
+        assert task.expires_at is None
+        assert task == await stored(queue, "a")
+        assert lifecycle.verdict_on_claim(await claim_one(queue, now=at(9)), at(9)) is None
 
     async def test_retry_of_a_live_task_is_refused(self, queue: BaseQueue) -> None:
         """It runs or will run anyway."""

@@ -246,7 +246,7 @@ class DependencyContract:
 
         task = await stored(queue, "c")
         assert (task.status, task.due_at) == (TaskStatus.SCHEDULED, at(50))
-        assert ids(await claim(queue, now=at(20))) == ["d"]
+        assert ids(await claim(queue, now=at(20), lease_seconds=99)) == ["d"]
         assert ids(await claim(queue, now=at(50))) == ["c"]
 
     async def test_a_freed_child_has_its_place_by_creation(self, queue: BaseQueue) -> None:

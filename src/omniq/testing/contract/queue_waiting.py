@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +16,7 @@ from omniq import lifecycle
 from omniq.clock import utcnow
 from omniq.exceptions import SyncInAsyncError
 from omniq.models.task import Task, TaskStatus
-from omniq.storage.base import BaseQueue
+from omniq.storage.base import BaseQueue, Change
 from omniq.testing.contract.samples import (
     TIMEOUT_SECONDS,
     at,
@@ -27,9 +26,11 @@ from omniq.testing.contract.samples import (
     insert,
     make_task,
     make_tasks,
+    running,
     settle,
     status_of,
     stored,
+    swap,
 )
 
 
@@ -92,12 +93,14 @@ class WaitContract:
         assert await status_of(queue, "a") is TaskStatus.RUNNING
 
     async def test_a_waiter_gets_a_task_whose_lease_ends(self, queue: BaseQueue) -> None:
-        """Also one claimed by somebody else while it waited."""
+        """Also a lease that began while it waited, for a task it never could have had."""
+        await queue.enqueue_many([make_task("p", queue_name="q"), make_task("a", depends_on=("p",))])
+        before = await stored(queue, "a")
+
         async with returning(lambda: self._claimed(queue)):
-            await queue.set_paused("default", True)
-            await queue.enqueue(make_task("a"))
-            await queue.lock_task("a", lease_seconds=0.2)
-            await queue.set_paused("default", False)
+            run = running(before, utcnow())
+            run.due_at = utcnow() + timedelta(seconds=0.2)
+            assert await swap(queue, before, run)
 
         assert (await stored(queue, "a")).lost_leases == 1
 
@@ -240,7 +243,7 @@ class TwinContract:
             assert queue.get_sync(["a"]) == queue.find_sync() == [task]
             assert queue.counts_sync() == {"default": {TaskStatus.RUNNING: 1}}
             after = lifecycle.settle(task, lifecycle.Completed(), at(1))
-            return queue.swap_sync([(task, after)])  # type: ignore[list-item]  # a pair is a change
+            return queue.swap_sync([Change(task, after)])
 
         assert await asyncio.to_thread(work) == [True]
         assert await status_of(queue, "a") is TaskStatus.COMPLETED

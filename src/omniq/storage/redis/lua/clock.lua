@@ -35,6 +35,11 @@ end
 
 -- MGET of any number of keys.
 local function get_many(keys)
+  if #keys == 0 then
+    return {}
+  elseif #keys <= CHUNK then
+    return redis.call('MGET', unpack(keys))
+  end
   local found = {}
   for first = 1, #keys, CHUNK do
     local last = math.min(first + CHUNK - 1, #keys)

@@ -1,6 +1,7 @@
 -- Claim tasks. ARGV: now (or ''), microseconds of the lease, worker, token, how many, then queues in
 -- strict order. Returns now, then id, record and payload of each task in the order they are to run.
-local now, worker, token, limit = moment(ARGV[1]), ARGV[3], ARGV[4], tonumber(ARGV[5])
+now = moment(ARGV[1])
+local worker, token, limit = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local ends_at = now + tonumber(ARGV[2])
 -- So many tasks come due in one claim at most; the rest follow with the next.
 local MOST_DUE = math.max(limit, 1000)
@@ -11,7 +12,7 @@ for _, queue in ipairs(redis.call('SMEMBERS', PREFIX .. 'paused')) do
 end
 
 local function due(index)
-  return redis.call('ZRANGEBYSCORE', PREFIX .. index, '-inf', whole(now), 'LIMIT', 0, MOST_DUE)
+  return redis.call('ZRANGEBYSCORE', index, '-inf', whole(now), 'LIMIT', 0, MOST_DUE)
 end
 
 local function ids_of(members)
@@ -23,73 +24,84 @@ local function ids_of(members)
 end
 
 -- Line up what has come due: lifecycle.promote for delayed tasks; a lost lease stays RUNNING.
+local function line_up(lane)
+  local ids = ids_of(due(lane.delayed))
+  load(ids)
+  for _, id in ipairs(ids) do
+    local task = records[id]
+    lift(id, task)
+    task[STATUS], task[DUE] = 'pending', -1
+    place(id, task)
+  end
+  for _, member in ipairs(due(lane.leased)) do
+    take_out(lane.leased, member)
+    add(lane.ready, '0', member)
+  end
+end
+
 local queues = {}
 for n = 6, #ARGV do
-  local queue = ARGV[n]
-  if not paused[queue] then
-    queues[#queues + 1] = queue
-    local ids = ids_of(due('delayed:' .. queue))
-    load(ids)
-    for _, id in ipairs(ids) do
-      local task = records[id]
-      lift(id, task)
-      task[STATUS], task[DUE] = 'pending', -1
-      place(id, task)
-    end
-    for _, member in ipairs(due('leased:' .. queue)) do
-      enter('leased:' .. queue, member, false)
-      enter('ready:' .. queue, member, 0)
-    end
+  if not paused[ARGV[n]] then
+    queues[#queues + 1] = ARGV[n]
+    line_up(lane_of(ARGV[n]))
   end
 end
 write_indexes()
 
--- lifecycle.claim
-local function claim(id, task)
-  lift(id, task)
-  if task[STATUS] == 'running' then
+-- lifecycle.claim, of a task just taken out of `ready`; false for one that is not to be had: lined up
+-- at a later moment than now, or changed by a caller whose moments go backwards.
+local function claim(id, task, lane)
+  local status = task[STATUS]
+  if status == 'running' then
+    if task[DUE] > now then
+      add(lane.leased, score_of(task[DUE]), task[PLACE] .. id)
+      return false
+    end
     task[LOST] = task[LOST] + 1
+  elseif status ~= 'pending' then
+    return false
   end
+  count(lane, status, -1)
   task[STATUS], task[TOKEN], task[WORKER] = 'running', token, worker
   task[ATTEMPT], task[CLAIMS] = task[ATTEMPT] + 1, task[CLAIMS] + 1
   task[DUE], task[STARTED], task[PROGRESS] = ends_at, now, false
   place(id, task)
+  return true
 end
 
 local taken = {}
-for _, queue in ipairs(queues) do
+local function take(queue)
+  local lane = lane_of(queue)
   while #taken < limit do
-    local popped = redis.call('ZPOPMIN', PREFIX .. 'ready:' .. queue, limit - #taken)
+    local popped = redis.call('ZPOPMIN', lane.ready, limit - #taken)
     if #popped == 0 then
-      break
+      return
     end
     local ids = {}
     for n = 1, #popped, 2 do
-      ids[#ids + 1] = string.sub(popped[n], PLACE_LENGTH + 1)
+      ids[(n + 1) / 2] = string.sub(popped[n], PLACE_LENGTH + 1)
     end
     load(ids)
-    for _, id in ipairs(ids) do
+    for n = 1, #ids do
+      local id = ids[n]
       local task = records[id]
-      if task[STATUS] == 'running' and task[DUE] > now then
-        -- The moments callers gave went backwards.
-        enter('leased:' .. queue, task[PLACE] .. id, task[DUE])
-      else
-        claim(id, task)
+      if task and claim(id, task, lane) then
         taken[#taken + 1] = id
       end
     end
   end
 end
 
-woken = {}
+for _, queue in ipairs(queues) do
+  take(queue)
+  lane_of(queue).woken = false
+end
 write_all()
 if #taken >= limit then
   for _, queue in ipairs(queues) do
-    if redis.call('EXISTS', PREFIX .. 'ready:' .. queue) == 1 then
+    if redis.call('EXISTS', lane_of(queue).ready) == 1 then
       wake(queue)
     end
   end
 end
-local answer = with_payloads(taken)
-table.insert(answer, 1, whole(now))
-return answer
+return with_payloads(taken, { whole(now) })

@@ -1,6 +1,7 @@
 -- Extend leases. ARGV: now (or ''), microseconds, the batch: ids with claim_count and token. Returns
 -- id, record and payload of each task still held.
-local ends_at = moment(ARGV[1]) + tonumber(ARGV[2])
+now = moment(ARGV[1])
+local ends_at = now + tonumber(ARGV[2])
 local batch = cmsgpack.unpack(ARGV[3])
 
 local ids = {}
@@ -21,4 +22,4 @@ for _, item in ipairs(batch) do
   end
 end
 write_all()
-return with_payloads(held)
+return with_payloads(held, {})

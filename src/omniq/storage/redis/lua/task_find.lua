@@ -38,6 +38,4 @@ while true do
     break
   end
 end
-local answer = with_payloads(found)
-table.insert(answer, 1, last)
-return answer
+return with_payloads(found, { last })

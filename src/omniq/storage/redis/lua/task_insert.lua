@@ -1,7 +1,8 @@
 -- Insert tasks. ARGV: now (or ''), the name of this write, the batch, then a payload for each task.
 -- An item of the batch is an id, a record and the ids of its parents. Returns for each task the id
 -- that stands for it, and '1' if that task was stored.
-local now, nonce, batch = moment(ARGV[1]), ARGV[2], cmsgpack.unpack(ARGV[3])
+local nonce, batch = ARGV[2], cmsgpack.unpack(ARGV[3])
+now = moment(ARGV[1])
 
 local ids = {}
 for _, item in ipairs(batch) do
@@ -29,14 +30,14 @@ local function admit(task, parents)
       task[UNFINISHED] = task[UNFINISHED] + 1
       unfinished[#unfinished + 1] = parent_id
     elseif status ~= 'completed' and task[RELEASES] == 0 then
-      finish(task, 'cancelled', now, parent_reason(parent_id, status))
+      finish(task, 'cancelled', parent_reason(parent_id, status))
       return {}
     end
   end
   if task[UNFINISHED] > 0 then
     task[STATUS], task[DUE] = 'waiting', -1
   else
-    make_ready(task, now)
+    make_ready(task)
   end
   return unfinished
 end
@@ -45,7 +46,7 @@ local function wait_for(id, task, parents)
   for _, parent_id in ipairs(parents) do
     redis.call('RPUSH', PREFIX .. 'children:' .. parent_id, id)
     records[parent_id][HAS_CHILDREN] = true
-    changed[parent_id] = true
+    note_change(parent_id)
   end
   task[PARENTS] = table.concat(parents, ' ')
 end
@@ -67,7 +68,7 @@ for n, item in ipairs(batch) do
       records[id] = task
       wait_for(id, task, unfinished)
       place(id, task)
-      enter('ids', id, 0)
+      add(IDS_INDEX, '0', id)
       payloads[#payloads + 1] = PREFIX .. 'p:' .. id
       payloads[#payloads + 1] = ARGV[3 + n]
     end

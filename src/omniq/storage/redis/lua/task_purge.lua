@@ -7,7 +7,7 @@ local keys = {}
 for _, id in ipairs(ids) do
   local task = records[id]
   lift(id, task)
-  enter('ids', id, false)
+  take_out(IDS_INDEX, id)
   for parent_id in string.gmatch(task[PARENTS], '%S+') do
     redis.call('LREM', PREFIX .. 'children:' .. parent_id, 0, id)
   end

@@ -1,7 +1,8 @@
 -- Compare-and-swap tasks. ARGV: now (or ''), the name of this write, the batch. An item is an id, the
 -- claim_count, token and status the caller saw, and the new state. Returns one character a change:
 -- '1' applied, '0' lost.
-local now, nonce, batch = moment(ARGV[1]), ARGV[2], cmsgpack.unpack(ARGV[3])
+local nonce, batch = ARGV[2], cmsgpack.unpack(ARGV[3])
+now = moment(ARGV[1])
 
 local ids = {}
 for n, item in ipairs(batch) do
@@ -40,7 +41,7 @@ local function apply(id, task, state)
     if not was_final then
       free_key(task)
     end
-    settle_children(id, now)
+    settle_children(id)
   end
   return true
 end

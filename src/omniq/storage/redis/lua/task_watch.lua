@@ -13,7 +13,7 @@ end
 for _, id in ipairs(ids) do
   if not records[id][WATCHED] then
     records[id][WATCHED] = true
-    changed[id] = true
+    note_change(id)
   end
   redis.call('SADD', PREFIX .. 'watch:' .. id, inbox)
   redis.call('EXPIRE', PREFIX .. 'watch:' .. id, seconds)

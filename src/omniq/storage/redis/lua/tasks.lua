@@ -5,7 +5,8 @@
 --   p:<id>            the payload: bytes no script looks into
 --   ready:<queue>     what can be claimed, in order
 --   delayed:<queue>   SCHEDULED tasks by the moment they are due
---   leased:<queue>    RUNNING tasks by the end of their lease; once it ended, they stand in `ready`
+--   leased:<queue>    RUNNING tasks by the end of their lease; once a claim found it ended, they
+--                     stand in `ready` instead
 --   finished          final tasks by the moment they finished
 --   ids               all ids in order
 --   counts            number of tasks by "queue:status"
@@ -28,114 +29,170 @@ local TOKEN_SECONDS, INBOX_SECONDS = 300, 60
 
 local FINAL = { completed = true, failed = true, cancelled = true, expired = true }
 
-local records, known, changed, entries, counted, woken, ended = {}, {}, {}, {}, {}, {}, {}
+-- The moment of the script; each script that needs it sets it first.
+local now = 0
+
+local keys_of, records, packed = {}, {}, {}
 
 local function load(ids)
-  local missing, keys = {}, {}
-  for _, id in ipairs(ids) do
-    if not known[id] then
-      known[id] = true
-      missing[#missing + 1] = id
-      keys[#keys + 1] = PREFIX .. 't:' .. id
+  local missing, keys, n = {}, {}, 0
+  for position = 1, #ids do
+    local id = ids[position]
+    if not keys_of[id] then
+      local key = PREFIX .. 't:' .. id
+      keys_of[id] = key
+      n = n + 1
+      missing[n], keys[n] = id, key
     end
   end
   local found = get_many(keys)
-  for n, id in ipairs(missing) do
-    if found[n] then
-      records[id] = cmsgpack.unpack(found[n])
+  for position = 1, n do
+    if found[position] then
+      records[missing[position]] = cmsgpack.unpack(found[position])
     end
   end
 end
 
--- Put a member into an index, or take it out (score false), at the end of the script.
-local function enter(index, member, score)
-  local members = entries[index]
-  if not members then
-    members = {}
-    entries[index] = members
+-- The names of a queue's indexes, and by how much its numbers of tasks changed.
+local lanes = {}
+local function lane_of(queue)
+  local lane = lanes[queue]
+  if not lane then
+    lane = {
+      ready = PREFIX .. 'ready:' .. queue,
+      delayed = PREFIX .. 'delayed:' .. queue,
+      leased = PREFIX .. 'leased:' .. queue,
+      counts = {},
+      woken = false,
+    }
+    lanes[queue] = lane
   end
-  members[member] = score
+  return lane
 end
 
-local function count(queue, status, change)
-  local field = queue .. ':' .. status
-  counted[field] = (counted[field] or 0) + change
+local function count(lane, status, change)
+  lane.counts[status] = (lane.counts[status] or 0) + change
 end
 
--- Take a task out of where its state put it.
+-- Scores as text, each made once: most tasks of a batch share their moments.
+local texts = {}
+local function score_of(number)
+  local text = texts[number]
+  if not text then
+    text = whole(number)
+    texts[number] = text
+  end
+  return text
+end
+
+local added, taken_out, touched = {}, {}, {}
+local FINISHED_INDEX, IDS_INDEX = PREFIX .. 'finished', PREFIX .. 'ids'
+
+local function add(index, score, member)
+  local list = added[index]
+  if not list then
+    list = { n = 0 }
+    added[index] = list
+  end
+  local n = list.n
+  list[n + 1], list[n + 2], list.n = score, member, n + 2
+end
+
+local function take_out(index, member)
+  local list = taken_out[index]
+  if not list then
+    list = { n = 0 }
+    taken_out[index] = list
+  end
+  local n = list.n + 1
+  list[n], list.n = member, n
+end
+
+local function write_indexes()
+  for index, members in pairs(taken_out) do
+    call_many('ZREM', index, members)
+  end
+  for index, members in pairs(added) do
+    call_many('ZADD', index, members, 2)
+  end
+  added, taken_out, touched = {}, {}, {}
+end
+
+-- Take a task out of where its state put it. What a script moves twice is written in between.
 local function lift(id, task)
-  local status, queue, member = task[STATUS], task[QUEUE], task[PLACE] .. id
-  if status == 'running' then
-    enter('leased:' .. queue, member, false)
-    enter('ready:' .. queue, member, false)
-  elseif status == 'pending' then
-    enter('ready:' .. queue, member, false)
-  elseif status == 'scheduled' then
-    enter('delayed:' .. queue, member, false)
-  elseif FINAL[status] then
-    enter('finished', id, false)
+  if touched[id] then
+    write_indexes()
   end
-  count(queue, status, -1)
+  touched[id] = true
+  local status, lane = task[STATUS], lane_of(task[QUEUE])
+  count(lane, status, -1)
+  if status == 'running' then
+    local member = task[PLACE] .. id
+    take_out(lane.leased, member)
+    if task[DUE] <= now then
+      take_out(lane.ready, member)
+    end
+  elseif status == 'pending' then
+    take_out(lane.ready, task[PLACE] .. id)
+  elseif status == 'scheduled' then
+    take_out(lane.delayed, task[PLACE] .. id)
+  elseif FINAL[status] then
+    take_out(FINISHED_INDEX, id)
+  end
+end
+
+local changed, is_changed = {}, {}
+local function note_change(id)
+  if not is_changed[id] then
+    is_changed[id] = true
+    changed[#changed + 1] = id
+  end
 end
 
 -- Put a task where its state belongs, and remember to write it.
+local ended = {}
 local function place(id, task)
-  local status, queue, member = task[STATUS], task[QUEUE], task[PLACE] .. id
+  local status, lane = task[STATUS], lane_of(task[QUEUE])
+  count(lane, status, 1)
   if status == 'running' then
-    enter('leased:' .. queue, member, task[DUE])
+    add(lane.leased, score_of(task[DUE]), task[PLACE] .. id)
   elseif status == 'pending' then
-    enter('ready:' .. queue, member, 0)
-    woken[queue] = true
+    add(lane.ready, '0', task[PLACE] .. id)
+    lane.woken = true
   elseif status == 'scheduled' then
-    enter('delayed:' .. queue, member, task[DUE])
-    woken[queue] = true
+    add(lane.delayed, score_of(task[DUE]), task[PLACE] .. id)
+    lane.woken = true
   elseif FINAL[status] then
-    enter('finished', id, task[FINISHED])
+    add(FINISHED_INDEX, score_of(task[FINISHED]), id)
     if task[WATCHED] then
       ended[#ended + 1] = id
     end
   end
-  count(queue, status, 1)
-  changed[id] = true
+  note_change(id)
 end
 
 local function write_records()
-  local values, n = {}, 0
-  for id in pairs(changed) do
-    values[n + 1] = PREFIX .. 't:' .. id
-    values[n + 2] = cmsgpack.pack(records[id])
-    n = n + 2
+  local values, pack = {}, cmsgpack.pack
+  for n = 1, #changed do
+    local id = changed[n]
+    local value = pack(records[id])
+    packed[id] = value
+    values[2 * n - 1], values[2 * n] = keys_of[id], value
   end
-  changed = {}
+  changed, is_changed = {}, {}
   call_many('MSET', nil, values, 2)
 end
 
-local function write_indexes()
-  for index, members in pairs(entries) do
-    local added, gone, a, g = {}, {}, 0, 0
-    for member, score in pairs(members) do
-      if score then
-        added[a + 1] = score
-        added[a + 2] = member
-        a = a + 2
-      else
-        g = g + 1
-        gone[g] = member
+local function write_counts()
+  for queue, lane in pairs(lanes) do
+    for status, change in pairs(lane.counts) do
+      local field = queue .. ':' .. status
+      if change ~= 0 and redis.call('HINCRBY', PREFIX .. 'counts', field, change) == 0 then
+        redis.call('HDEL', PREFIX .. 'counts', field)
       end
     end
-    call_many('ZREM', PREFIX .. index, gone)
-    call_many('ZADD', PREFIX .. index, added, 2)
+    lane.counts = {}
   end
-  entries = {}
-end
-
-local function write_counts()
-  for field, change in pairs(counted) do
-    if change ~= 0 and redis.call('HINCRBY', PREFIX .. 'counts', field, change) == 0 then
-      redis.call('HDEL', PREFIX .. 'counts', field)
-    end
-  end
-  counted = {}
 end
 
 -- One token is enough: whoever takes it claims, and leaves a new one if there is more to claim.
@@ -162,20 +219,22 @@ local function write_all()
   write_records()
   write_indexes()
   write_counts()
-  for queue in pairs(woken) do
-    wake(queue)
+  for queue, lane in pairs(lanes) do
+    if lane.woken then
+      wake(queue)
+    end
   end
   tell_watchers()
 end
 
 -- lifecycle._ended
-local function finish(task, status, now, reason)
+local function finish(task, status, reason)
   task[STATUS], task[TOKEN], task[DUE] = status, '', -1
   task[FINISHED], task[UNFINISHED], task[ERROR] = now, 0, reason
 end
 
 -- lifecycle._ready
-local function make_ready(task, now)
+local function make_ready(task)
   local due = task[STATUS] == 'scheduled' and task[DUE] or -1
   if due == -1 then
     due = task[RUN_AT]
@@ -211,19 +270,19 @@ local function free_key(task)
 end
 
 -- lifecycle.parent_finished
-local function parent_finished(child, parent_id, status, now)
+local function parent_finished(child, parent_id, status)
   if status ~= 'completed' and child[RELEASES] == 0 then
-    finish(child, 'cancelled', now, parent_reason(parent_id, status))
+    finish(child, 'cancelled', parent_reason(parent_id, status))
     return
   end
   child[UNFINISHED] = math.max(0, child[UNFINISHED] - 1)
   if child[UNFINISHED] == 0 then
-    make_ready(child, now)
+    make_ready(child)
   end
 end
 
 -- Tell each child of a task that is final by now, and theirs if that ends them too.
-local function settle_children(id, now)
+local function settle_children(id)
   local final, n = { id }, 1
   while final[n] do
     local parent = records[final[n]]
@@ -232,13 +291,13 @@ local function settle_children(id, now)
       local children = redis.call('LRANGE', key, 0, -1)
       redis.call('DEL', key)
       parent[HAS_CHILDREN] = false
-      changed[final[n]] = true
+      note_change(final[n])
       load(children)
       for _, child_id in ipairs(children) do
         local child = records[child_id]
         if child and child[STATUS] == 'waiting' then
           lift(child_id, child)
-          parent_finished(child, final[n], parent[STATUS], now)
+          parent_finished(child, final[n], parent[STATUS])
           place(child_id, child)
           if FINAL[child[STATUS]] then
             free_key(child)
@@ -252,16 +311,17 @@ local function settle_children(id, now)
 end
 
 -- What a claim or a heartbeat answers for one task: its id, its record, its payload.
-local function with_payloads(ids)
-  local keys, answer = {}, {}
-  for n, id in ipairs(ids) do
-    keys[n] = PREFIX .. 'p:' .. id
+local function with_payloads(ids, answer)
+  local keys, first = {}, #answer
+  for n = 1, #ids do
+    keys[n] = PREFIX .. 'p:' .. ids[n]
   end
   local payloads = get_many(keys)
-  for n, id in ipairs(ids) do
-    answer[3 * n - 2] = id
-    answer[3 * n - 1] = cmsgpack.pack(records[id])
-    answer[3 * n] = payloads[n]
+  for n = 1, #ids do
+    local id = ids[n]
+    answer[first + 3 * n - 2] = id
+    answer[first + 3 * n - 1] = packed[id] or cmsgpack.pack(records[id])
+    answer[first + 3 * n] = payloads[n]
   end
   return answer
 end

@@ -1,0 +1,144 @@
+"""`FileScheduleStorage`: a file for each schedule."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from omniq.exceptions import SerializationError
+from omniq.models.schedule import Schedule, ScheduleStatus
+from omniq.serialization import SerializationFormat
+from omniq.storage.component import Capabilities
+from omniq.storage.file.codec import Compression, FileCodec
+from omniq.storage.file.folders import Folders
+from omniq.storage.file.location import Durability, check_durability, check_folder_name, locate
+from omniq.storage.file.ops import SUFFIX, Drop, Put
+from omniq.storage.file.store import Batch, FileStore
+from omniq.storage.schedules import BaseScheduleStorage
+
+logger = logging.getLogger("omniq.storage.file")
+
+FOLDERS = tuple(status.value for status in ScheduleStatus)
+
+
+class FileScheduleStorage(BaseScheduleStorage):
+    """Schedules in a folder, shared by any number of threads and processes of one machine.
+
+    ``<base_dir>/schedules/active/<id>.json``, ``…/paused/…``, ``…/completed/…``. Arguments as those
+    of `FileResultStorage`.
+    """
+
+    capabilities = Capabilities()
+
+    def __init__(
+        self,
+        base_dir: str | Path | None = None,
+        *,
+        schedules_dir: str = "schedules",
+        durability: Durability = "full",
+        serialization_format: SerializationFormat = "json",
+        compression: Compression = "none",
+        allow_network: bool = False,
+    ) -> None:
+        super().__init__()
+        self._codec = FileCodec(
+            Schedule,
+            ("args", "kwargs", "metadata"),
+            format=serialization_format,
+            compression=compression,
+        )
+        self._store = FileStore(
+            locate(base_dir).local_path() / check_folder_name("schedules_dir", schedules_dir),
+            durability=check_durability(durability),
+            allow_network=allow_network,
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._store)!r})"
+
+    async def _open(self) -> None:
+        await self._store.open()
+        await self._store.run(_make_folders)
+
+    async def _close(self) -> None:
+        await self._store.close()
+
+    async def _save(self, schedule: Schedule) -> None:
+        data = self._codec.encode(schedule)
+        await self._store.run(lambda batch: _put(batch, schedule, data))
+
+    async def _get(self, schedule_id: str) -> Schedule | None:
+        data = await self._store.run(lambda batch: _read(batch.files, schedule_id))
+        return None if data is None else self._codec.decode(data)
+
+    async def _list(self) -> list[Schedule]:
+        texts = await self._store.run(_read_all)
+        schedules: list[Schedule] = []
+        for name, data in texts:
+            try:
+                schedules.append(self._codec.decode(data))
+            except SerializationError as error:
+                logger.warning("skipped schedule %s in %s: %s", name, self._store, error)
+        return sorted(schedules, key=lambda schedule: schedule.id)
+
+    async def _delete(self, schedule_id: str) -> bool:
+        def job(batch: Batch) -> bool:
+            batch.ops += _drops(batch.files, schedule_id)
+            return bool(batch.ops)
+
+        return await self._store.run(job)
+
+    async def _replace(self, before: Schedule, after: Schedule) -> bool:
+        data = self._codec.encode(after)
+
+        def job(batch: Batch) -> bool:
+            standing = _read(batch.files, before.id)
+            if standing is None or _fence(self._codec.decode(standing)) != _fence(before):
+                return False
+            _put(batch, after, data)
+            return True
+
+        return await self._store.run(job)
+
+
+def _make_folders(batch: Batch) -> None:
+    for folder in FOLDERS:
+        batch.files.make(folder)
+
+
+def _put(batch: Batch, schedule: Schedule, data: bytes) -> None:
+    folder = schedule.status.value
+    batch.ops += _drops(batch.files, schedule.id, but=folder)
+    batch.ops.append(Put(folder, schedule.id + SUFFIX, data))
+
+
+def _drops(files: Folders, schedule_id: str, but: str = "") -> list[Drop]:
+    name = schedule_id + SUFFIX
+    return [
+        Drop(folder, name) for folder in FOLDERS if folder != but and files.exists(folder, name)
+    ]
+
+
+def _read(files: Folders, schedule_id: str) -> bytes | None:
+    for folder in FOLDERS:
+        data = files.read(folder, schedule_id + SUFFIX)
+        if data is not None:
+            return data
+    return None
+
+
+def _read_all(batch: Batch) -> list[tuple[str, bytes]]:
+    found = (
+        (name, batch.files.read(folder, name))
+        for folder in FOLDERS
+        for name in batch.files.names(folder)
+        if name.endswith(SUFFIX) and not name.startswith(".")
+    )
+    return [(name, data) for name, data in found if data is not None]
+
+
+def _fence(schedule: Schedule) -> tuple[object, ...]:
+    return schedule.status, schedule.next_run_at, schedule.run_count
+
+
+AsyncFileScheduleStorage = FileScheduleStorage

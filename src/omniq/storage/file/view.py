@@ -1,0 +1,100 @@
+"""What a process remembers of all queues, kept current by the changes it observes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from omniq.models.task import TaskStatus
+from omniq.storage.file.folders import Folders
+from omniq.storage.file.lanes import Lane
+from omniq.storage.file.listing import Listing
+from omniq.storage.file.ops import INDEX, SUFFIX, Drop, Op, Put, TaskWrite
+from omniq.storage.file.store import View
+
+PAUSED = ".paused"
+_PENDING = TaskStatus.PENDING.value
+_TIMED = (TaskStatus.SCHEDULED.value, TaskStatus.RUNNING.value)
+
+
+class TaskView(View):
+    """Lanes of the queues this process claims from, the paused queues, and all ids while listed."""
+
+    def __init__(self) -> None:
+        self.listing = Listing()
+        self._lanes: dict[str, Lane] = {}
+        self._paused: set[str] | None = None
+
+    def load_lanes(self, files: Folders, queues: Iterable[str]) -> None:
+        """Look at the folders of queues not looked at before. Needs no lock.
+
+        A task that arrives meanwhile is observed with the next catching up.
+        """
+        for queue in queues:
+            if queue not in self._lanes:
+                lane = Lane()
+                lane.load(
+                    (_stem(name) for name in files.names(f"{queue}/{_PENDING}") if _is_task(name)),
+                    (
+                        (status.st_mtime_ns // 1000, _stem(name))
+                        for folder in _TIMED
+                        for name, status in files.entries(f"{queue}/{folder}")
+                        if _is_task(name)
+                    ),
+                )
+                self._lanes[queue] = lane
+
+    def load_listing(self, files: Folders) -> None:
+        """Look at all ids, if that was not done lately. Needs no lock, as `load_lanes`."""
+        if not self.listing.is_loaded:
+            self.listing.load(_stem(name) for name in files.names(INDEX) if _is_task(name))
+
+    def lane(self, files: Folders, queue: str) -> Lane:
+        """Return the lane of a queue."""
+        self.load_lanes(files, [queue])  # again, if it was forgotten since
+        return self._lanes[queue]
+
+    def paused(self, files: Folders) -> set[str]:
+        """Return the names of the paused queues."""
+        if self._paused is None:
+            self._paused = {name for name in files.names(PAUSED) if not name.startswith(".")}
+        return self._paused
+
+    def observe(self, ops: Sequence[Op]) -> None:
+        """Follow changes made."""
+        for op in ops:
+            match op:
+                case TaskWrite():
+                    self._observe_task(op)
+                case Put() if op.folder == PAUSED and self._paused is not None:
+                    self._paused.add(op.name)
+                case Drop() if op.folder == PAUSED and self._paused is not None:
+                    self._paused.discard(op.name)
+                case _:
+                    pass
+
+    def forget(self) -> None:
+        """Look at everything anew when it is needed."""
+        self.listing.forget()
+        self._lanes.clear()
+        self._paused = None
+
+    def _observe_task(self, op: TaskWrite) -> None:
+        if op.was is None:
+            self.listing.add(op.task_id)
+        lane = self._lanes.get(op.queue)
+        if lane is None:
+            return
+        if op.to == _PENDING:
+            lane.line_up(op.stem)
+        elif op.to in _TIMED:
+            lane.set_timer(op.stem, op.micros or 0)
+        else:
+            lane.leave(op.stem)
+
+
+def _is_task(name: str) -> bool:
+    return name.endswith(SUFFIX) and not name.startswith(".")
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(SUFFIX)

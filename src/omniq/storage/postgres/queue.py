@@ -1,0 +1,238 @@
+"""The task queue in PostgreSQL."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Unpack
+
+from omniq.models.task import Task, TaskStatus
+from omniq.serialization import SerializationFormat
+from omniq.storage.base import BaseQueue, Capabilities, Change, Counts, Inserted, Lease, TaskFilter
+from omniq.storage.postgres.claims import ClaimStatements
+from omniq.storage.postgres.database import LONG_COMMAND_SECONDS, Database
+from omniq.storage.postgres.rows import STATE_COLUMNS, columns, read_task, task_codec, whole_task
+from omniq.storage.postgres.target import PostgresOptions
+from omniq.storage.postgres.wake import Waiting, digest
+from omniq.storage.postgres.writes import TaskWrites
+
+POLL_SECONDS = 5.0
+"""How long a wait sleeps at most: wake-ups can get lost."""
+POLL_UNHEARD_SECONDS = 1.0
+"""The same while nothing listens."""
+DUE_MARGIN_SECONDS = 0.0005
+FIND_SECONDS = 60.0
+
+
+class PostgreSQLQueue(BaseQueue):
+    """Tasks in PostgreSQL, shared by any number of threads, processes and machines.
+
+    Args:
+        dsn: ``postgresql://user:password@host:5432/database``.
+        serialization_format: of new payloads; each says its own format when read.
+        handle: share this open `Database` instead of making one.
+        options: see `PostgresOptions`.
+    """
+
+    capabilities = Capabilities(detects_death=True, wakes=True)
+
+    def __init__(
+        self,
+        dsn: str | None = None,
+        *,
+        serialization_format: SerializationFormat = "json",
+        handle: Database | None = None,
+        **options: Unpack[PostgresOptions],
+    ) -> None:
+        super().__init__()
+        self._db = handle or Database(dsn, **options)
+        if not self._db.listens:
+            self.capabilities = Capabilities()
+        self._codec = task_codec(serialization_format)
+        self._writes = TaskWrites(self._db, self._codec)
+        names = self._db.tables
+        self._claims = ClaimStatements(names)
+        state = ", ".join(f"t.{name}" for name in STATE_COLUMNS)
+        self._select = tuple(
+            f"SELECT t.id, t.queue, t.func, p.data, {state} "  # noqa: S608 - checked names only
+            f"FROM {table} t JOIN {names.payload} p USING (id)"
+            for table in (names.task, names.history)
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._db.shown!r})"
+
+    async def _open(self) -> None:
+        await self._db.open(self)
+
+    async def _close(self) -> None:
+        await self._db.close(self)
+
+    async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
+        return await self._writes.insert(tasks, now)
+
+    async def _claim(
+        self,
+        queues: list[str],
+        worker_id: str,
+        lease_token: str,
+        limit: int,
+        lease_seconds: float,
+        now: datetime | None,
+    ) -> list[Task]:
+        values = (queues, worker_id, lease_token, limit, float(lease_seconds), now)
+        rows = await self._db.fetch(self._claims.claim, *values)
+        rows.sort(key=lambda row: row[0])
+        return [self._claimed(row, worker_id, lease_token) for row in rows]
+
+    def _claimed(self, row: Sequence[Any], worker_id: str, lease_token: str) -> Task:
+        task = read_task(self._codec.decode, row[1], row[2], row[3], row[4])
+        task.status = TaskStatus.RUNNING
+        task.attempt, task.claim_count, task.lost_leases = row[5], row[6], row[7]
+        task.cancel_requested, task.error, task.due_at, task.started_at = row[8:12]
+        task.finished_at, task.waiting_for, task.progress = None, 0, None
+        task.lease_token, task.worker_id = lease_token, worker_id
+        return task
+
+    async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]:
+        return await self._writes.swap(changes, now)
+
+    async def _extend(
+        self, leases: list[Lease], lease_seconds: float, now: datetime | None
+    ) -> list[Task]:
+        values = columns(dict.fromkeys(leases), 3)
+        rows = await self._db.fetch(self._claims.extend, *values, float(lease_seconds), now)
+        found = {row[0]: whole_task(self._codec.decode, row) for row in rows}
+        return [found[lease.task_id] for lease in leases if _holds(found, lease)]
+
+    async def _get(self, task_ids: list[str]) -> list[Task | None]:
+        part = "WHERE t.id = ANY($1::text[])"
+        rows = await self._db.fetch(f"{self._either(part)}", task_ids)
+        found = {row[0]: row for row in rows}
+        return [self._task(found[key]) if key in found else None for key in task_ids]
+
+    async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
+        clauses, values = _conditions(where)
+        part = f"WHERE t.id > $1 {clauses} ORDER BY t.id LIMIT $2"
+        query = f"{self._either(part)} ORDER BY id LIMIT $2"
+        rows = await self._db.fetch(query, after or "", limit, *values, seconds=FIND_SECONDS)
+        return [self._task(row) for row in rows]
+
+    def _either(self, part: str) -> str:
+        """The same selection from the live tasks and the finished, as of one moment."""
+        return " UNION ALL ".join(f"({select} {part})" for select in self._select)
+
+    def _task(self, row: Sequence[Any]) -> Task:
+        return whole_task(self._codec.decode, row)
+
+    async def _counts(self) -> Counts:
+        names = self._db.tables
+        query = " UNION ALL ".join(
+            f"SELECT queue, status, count(*) FROM {table} GROUP BY 1, 2"  # noqa: S608 - checked names
+            for table in (names.task, names.history)
+        )
+        counts: Counts = {}
+        for queue, status, number in await self._db.fetch(query, seconds=LONG_COMMAND_SECONDS):
+            counts.setdefault(queue, {})[TaskStatus(status)] = number
+        return counts
+
+    async def _purge(self, finished_before: datetime, limit: int) -> int:
+        return await self._writes.purge(finished_before, limit)
+
+    async def _set_paused(self, queue_name: str, paused: bool) -> None:  # noqa: FBT001 - see set_paused
+        table = self._db.tables.paused
+        if paused:
+            query = f"INSERT INTO {table} VALUES ($1) ON CONFLICT DO NOTHING"  # noqa: S608 - checked name
+        else:
+            query = f"DELETE FROM {table} WHERE queue = $1"  # noqa: S608 - checked name
+        await self._db.fetch(query, queue_name)
+        if not paused:
+            self._db.announce({queue_name: True})
+
+    async def _paused(self) -> set[str]:
+        query = f"SELECT queue FROM {self._db.tables.paused}"  # noqa: S608 - checked name
+        return {queue for (queue,) in await self._db.fetch(query)}
+
+    async def _next_due(self, queues: list[str]) -> datetime | None:
+        due: datetime | None = (await self._db.fetch(self._claims.next_due, queues))[0][0]
+        return due
+
+    async def _wait(self, queues: list[str], timeout: float) -> None:
+        async def look() -> float | None:
+            pause: float | None = (await self._db.fetch(self._claims.pause, queues))[0][0]
+            return pause if not pause else pause + DUE_MARGIN_SECONDS
+
+        with self._db.waiters.register("ready", queues) as waiting:
+            await self._sleep(waiting, look, timeout)
+
+    async def _wait_final(self, task_ids: list[str], timeout: float) -> None:
+        async def look() -> float | None:
+            (is_final,) = (await self._db.fetch(self._claims.any_final, list(set(task_ids))))[0]
+            return 0.0 if is_final else None
+
+        with self._db.waiters.register("final", map(digest, task_ids)) as waiting:
+            await self._sleep(waiting, look, timeout)
+
+    async def _sleep(self, waiting: Waiting, look: Any, seconds: float) -> None:
+        """Look, and sleep until the moment looked for, an announcement or the end of the time.
+
+        When the listening connection was made (anew), something may have been missed: look again.
+        """
+        ends_at = time.monotonic() + seconds
+        listener = self._db.listener()
+        while True:
+            pause = await look()
+            hears = listener is not None and listener.hears
+            longest = POLL_SECONDS if hears else POLL_UNHEARD_SECONDS
+            left = min(longest, ends_at - time.monotonic())
+            if pause is not None and pause <= left:
+                left = pause
+            if left <= 0 or await waiting.wait(left):
+                return
+            if listener is None or not listener.hears or hears:
+                return
+
+    async def _announce(self, worker_id: str) -> None:
+        listener = self._db.listener()
+        if listener is not None:
+            await listener.hold(worker_id)
+
+    async def _withdraw(self, worker_id: str) -> None:
+        for listener in self._db.all_listeners():
+            listener.let_go(worker_id)
+        if self._is_open and self._db.listens:
+            query = f"DELETE FROM {self._db.tables.worker} WHERE worker_id = $1"  # noqa: S608 - checked name
+            await self._db.fetch(query, worker_id)
+
+    async def _end_dead_leases(self) -> list[str]:
+        ((dead, queues),) = await self._db.fetch(self._claims.end_dead)
+        if queues:
+            self._db.announce(dict.fromkeys(queues, True))
+        return list(dead)
+
+
+def _holds(found: dict[str, Task], lease: Lease) -> bool:
+    task = found.get(lease.task_id)
+    return task is not None and task.claim_count == lease.claim_count
+
+
+def _conditions(where: TaskFilter) -> tuple[str, list[Any]]:
+    """The SQL of a filter, and its values from $3 on."""
+    clauses: list[str] = []
+    values: list[Any] = []
+    for column, wanted in (
+        ("status", [status.value for status in where.statuses]),
+        ("queue", list(where.queues)),
+        ("func", list(where.funcs)),
+        ("schedule_id", [where.schedule_id] if where.schedule_id else []),
+        ("worker_id", [where.worker_id] if where.worker_id else []),
+    ):
+        if wanted:
+            values.append(wanted)
+            clauses.append(f"AND t.{column} = ANY(${len(values) + 2}::text[])")
+    return " ".join(clauses), values
+
+
+AsyncPostgreSQLQueue = PostgresQueue = PostgreSQLQueue
+AsyncPostgresQueue = PostgreSQLQueue

@@ -1,0 +1,77 @@
+"""The backends the contract is run on. A new one adds its entry to `BACKENDS`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+pytest.register_assert_rewrite("omniq.testing")
+
+from omniq.backend.base import BaseBackend
+from omniq.backend.memory import MemoryBackend
+from omniq.backend.sqlite import SQLiteBackend
+
+MakeBackend = Callable[[], BaseBackend]
+
+
+def memory(folder: Path) -> MakeBackend:
+    return MemoryBackend
+
+
+def sqlite(folder: Path) -> MakeBackend:
+    path = folder / f"{uuid4().hex}.db"
+    return lambda: SQLiteBackend(path, durability="fast")
+
+
+BACKENDS: dict[str, Callable[[Path], MakeBackend]] = {
+    "memory": memory,
+    "sqlite": sqlite,
+}
+"""By name: takes an empty folder, returns what makes backends on one new, empty store."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backend",
+        action="append",
+        choices=sorted(BACKENDS),
+        help="run the contract on this backend only; may be repeated",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "new_store" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--backend", default=None) or list(BACKENDS)
+        metafunc.parametrize("new_store", chosen, indirect=True)
+
+
+@pytest.fixture
+def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], MakeBackend]:
+    """Make a new, empty store, as what makes backends on it."""
+    name: str = request.param
+    return lambda: BACKENDS[name](tmp_path)
+
+
+@pytest.fixture
+def make_backend(new_store: Callable[[], MakeBackend]) -> MakeBackend:
+    """Make backends on the store of this test."""
+    return new_store()
+
+
+@pytest.fixture
+async def backend(make_backend: MakeBackend) -> AsyncIterator[BaseBackend]:
+    async with make_backend() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def second_backend(
+    backend: BaseBackend, make_backend: MakeBackend
+) -> AsyncIterator[BaseBackend]:
+    if not backend.capabilities.shared:
+        pytest.skip("its stores are not shared between objects")
+    async with make_backend() as opened:
+        yield opened
