@@ -318,8 +318,9 @@ def _allowed_function(name: str, allowed: tuple[str, ...]) -> Callable[..., Any]
         return None
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UnknownTaskError(f"no task {name!r}: importing {module_name} failed") from error
+    except Exception as error:  # importing runs any code
+        reason = f"no task {name!r}: importing {module_name} failed: {error}"
+        raise UnknownTaskError(reason) from error
     func = getattr(module, attribute, None)
     if isinstance(func, TaskFunction):
         return cast("TaskFunction[..., Any]", func)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-pytest.register_assert_rewrite("omniq.testing")
-
 from omniq.backend.base import BaseBackend
+from omniq.backend.file import FileBackend
 from omniq.backend.memory import MemoryBackend
+from omniq.backend.redis import RedisBackend
 from omniq.backend.sqlite import SQLiteBackend
+from tests.servers.redis import cluster_url, namespace, redis_url
 
 MakeBackend = Callable[[], BaseBackend]
 
@@ -26,9 +28,25 @@ def sqlite(folder: Path) -> MakeBackend:
     return lambda: SQLiteBackend(path, durability="fast")
 
 
+def redis(folder: Path) -> MakeBackend:
+    return partial(RedisBackend, redis_url(), namespace=namespace())
+
+
+def redis_cluster(folder: Path) -> MakeBackend:
+    return partial(RedisBackend, cluster_url(), namespace=namespace())
+
+
+def file(folder: Path) -> MakeBackend:
+    base_dir = folder / uuid4().hex
+    return lambda: FileBackend(base_dir, durability="fast")
+
+
 BACKENDS: dict[str, Callable[[Path], MakeBackend]] = {
+    "file": file,
     "memory": memory,
     "sqlite": sqlite,
+    "redis": redis,
+    "redis-cluster": redis_cluster,
 }
 """By name: takes an empty folder, returns what makes backends on one new, empty store."""
 

@@ -1,11 +1,11 @@
-"""The event storages of all backends under their specified names; importing this loads no driver."""
+"""The event storages of all backends by their specified names; this loads no driver."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from omniq.storage.lazy import class_homes, load_class
 from omniq.storage.events import BaseEventStorage
+from omniq.storage.lazy import class_homes, load_class
 
 if TYPE_CHECKING:
     from omniq.storage.memory import AsyncMemoryEventStorage, MemoryEventStorage

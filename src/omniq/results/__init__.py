@@ -1,4 +1,4 @@
-"""The result storages of all backends under their specified names; importing this loads no driver."""
+"""The result storages of all backends by their specified names; this loads no driver."""
 
 from __future__ import annotations
 

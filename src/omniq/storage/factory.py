@@ -115,14 +115,14 @@ class StorageBackendFactory:
 
 
 def masked(url: str) -> str:
-    """Return a URL fit to be shown: its password replaced by ``***``."""
+    """Return a URL fit to be shown: its password, or token, replaced by ``***``."""
     scheme, found, rest = url.partition("://")
     authority, slash, path = rest.partition("/")
     if not found or "@" not in authority:
         return url
     user, _, host = authority.rpartition("@")
     name, colon, _ = user.partition(":")
-    return f"{scheme}://{name}{':***' if colon else ''}@{host}{slash}{path}"
+    return f"{scheme}://{name + ':' if colon else ''}***@{host}{slash}{path}"
 
 
 def _canonical(name: str) -> str:
@@ -179,7 +179,7 @@ def _not_built(name: str, install: str | None) -> str:
 def _read_memory(url: str) -> dict[str, Any]:
     parts = urlsplit(url)
     if parts.netloc or parts.path.strip("/"):
-        raise ConfigError(f"memory:// takes no host or path, got {url!r}")
+        raise ConfigError(f"memory:// takes no host or path, got {masked(url)!r}")
     return _options(url, {"serialization_format": ("json", "msgpack", "pickle")})
 
 
@@ -187,7 +187,7 @@ def _read_sqlite(url: str) -> dict[str, Any]:
     path = _sqlite_path(url)
     if path in ("", ":memory:"):
         raise ConfigError(
-            f"{url!r} names no file; write sqlite:///jobs.db (or memory:// for a queue in memory)"
+            f"{masked(url)!r} names no file; write sqlite:///jobs.db (or memory:// for a queue in memory)"
         )
     choices = {
         "durability": ("full", "fast"),
@@ -204,7 +204,7 @@ def _sqlite_path(url: str) -> str:
         return scheme
     if rest_of and not rest_of.startswith("/"):
         raise ConfigError(
-            f"{url!r} names a host; a file is written with three slashes: sqlite:///{rest_of}"
+            f"{masked(url)!r} names a host; a file is written with three slashes: sqlite:///{rest_of}"
         )
     return unquote(rest_of[1:])
 

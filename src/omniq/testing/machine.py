@@ -1,8 +1,10 @@
+# ruff: noqa: S101 - tests assert
 """A state machine that drives a queue beside the model and compares every answer and all state.
 
-    from omniq.testing.machine import queue_machine
+With `make` a coroutine function that returns a new, empty queue::
 
-    class TestMyQueue(queue_machine(lambda: MyQueue(...)).TestCase): ...
+    run_state_machine_as_test(queue_machine(make))
+
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from copy import copy
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, cast
 
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -32,7 +34,6 @@ from omniq.models.task import RetryPolicy, Task, TaskStatus
 from omniq.storage.base import BaseQueue, Change, Inserted, Lease
 from omniq.testing.model import ModelQueue
 
-R = TypeVar("R")
 Call = Callable[[BaseQueue], Awaitable[Any]]
 
 QUEUES = ("alpha", "beta")
@@ -228,7 +229,7 @@ class QueueMachine(RuleBasedStateMachine):
         self._both(update)
 
     @rule(name=st.sampled_from(QUEUES), paused=st.sampled_from([False, False, True]))
-    def pause(self, name: str, paused: bool) -> None:  # noqa: FBT001 - a drawn value
+    def pause(self, name: str, paused: bool) -> None:
         """Pause or resume a queue."""
 
         async def pause(queue: BaseQueue) -> None:
@@ -271,7 +272,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert found == expected
 
     def _task(self, fields: dict[str, Any]) -> Task:
-        moments = {
+        moments: dict[str, Any] = {
             name: None if fields[name] is None else self.now + timedelta(seconds=fields[name])
             for name in ("created_at", "run_at")
         }
@@ -299,7 +300,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 async def _answer(call: Call, queue: BaseQueue) -> Any:
-    """What the call returned, or the class of the error it raised."""
+    """Return what the call returned, or the class of the error it raised."""
     try:
         return await call(queue)
     except OmniQError as error:
@@ -316,13 +317,13 @@ async def _state(queue: BaseQueue) -> Any:
 
 
 async def _next_due(queue: BaseQueue) -> datetime | None:
-    return await queue._next_due(list(QUEUES))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - a primitive
+    return await queue._next_due(list(QUEUES))  # pyright: ignore[reportPrivateUsage] - a primitive
 
 
 def _comparable(answer: Any) -> Any:
     """Which of several failed parents an error names is not promised: leave that out."""
     if isinstance(answer, list):
-        return [_comparable(item) for item in answer]
+        return [_comparable(item) for item in cast("list[Any]", answer)]
     if isinstance(answer, Task) and answer.error and answer.error.startswith("parent "):
         answer = copy(answer)
         answer.error = "parent"

@@ -40,7 +40,7 @@ class ModelQueue(BaseQueue):
         moment = now or utcnow()
         return [self._insert_one(deepcopy(task), moment) for task in tasks]
 
-    async def _claim(
+    async def _claim(  # noqa: PLR0917 - as in TaskStore
         self,
         queues: list[str],
         worker_id: str,
@@ -122,7 +122,7 @@ class ModelQueue(BaseQueue):
         self._edges = [edge for edge in self._edges if edge[1] not in gone]
         return len(gone)
 
-    async def _set_paused(self, queue_name: str, paused: bool) -> None:  # noqa: FBT001 - see set_paused
+    async def _set_paused(self, queue_name: str, paused: bool) -> None:
         if paused:
             self._paused_names.add(queue_name)
         else:
@@ -181,7 +181,7 @@ class ModelQueue(BaseQueue):
                     self._tell_children(after, now)
 
     def _key_holder(self, task: Task) -> Task | None:
-        """The live task of the same queue that holds the same unique key."""
+        """Return the live task of the same queue that holds the same unique key."""
         for other in self._tasks:
             same = (other.queue_name, other.unique_key) == (task.queue_name, task.unique_key)
             if same and task.unique_key is not None and not other.is_final:

@@ -18,7 +18,7 @@ pytest.register_assert_rewrite("omniq.testing.contract", "omniq.testing.machine"
 
 @pytest.fixture
 def omniq_memory() -> Iterator[MemoryBackend]:
-    """A new, empty `MemoryBackend`, closed after the test."""
+    """Give the test a new, empty `MemoryBackend`, closed afterwards."""
     from omniq.backend.memory import MemoryBackend
 
     backend = MemoryBackend()

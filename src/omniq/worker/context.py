@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
 from omniq.models.task import Task
+from omniq.worker.runs import Run
 
 _current: ContextVar[TaskContext | None] = ContextVar("omniq_task", default=None)
 
@@ -22,21 +23,13 @@ class TaskContext:
         worker_id: who runs it.
     """
 
-    __slots__ = ("_report", "_stopping", "deadline", "task", "worker_id")
+    __slots__ = ("_run", "deadline", "task", "worker_id")
 
-    def __init__(
-        self,
-        task: Task,
-        worker_id: str,
-        deadline: datetime | None,
-        report: Callable[[float], None],
-        stopping: Callable[[], bool],
-    ) -> None:
-        self.task = task
+    def __init__(self, run: Run, worker_id: str, deadline: datetime | None) -> None:
+        self.task: Task = run.task
         self.worker_id = worker_id
         self.deadline = deadline
-        self._report = report
-        self._stopping = stopping
+        self._run = run
 
     @property
     def id(self) -> str:
@@ -54,7 +47,7 @@ class TaskContext:
 
         Asynchronous tasks are cancelled by themselves; long loops in threads may look here.
         """
-        return self._stopping()
+        return self._run.is_stopping()
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
@@ -70,7 +63,7 @@ class TaskContext:
         """
         if not 0.0 <= fraction <= 1.0:
             raise ValueError(f"progress {fraction!r} is not between 0 and 1")
-        self._report(fraction)
+        self._run.progress = fraction
 
 
 class _TaskLogger(logging.LoggerAdapter[logging.Logger]):

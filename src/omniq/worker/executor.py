@@ -57,7 +57,7 @@ class Executor:
 
     def verdict(self, task: Task) -> lifecycle.Outcome | None:
         """Return how a just claimed task ends without running, or None when it should run."""
-        verdict = lifecycle.verdict_on_claim(task, utcnow())
+        verdict = lifecycle.verdict_on_claim(task, task.started_at or utcnow())
         if verdict is not None:
             return verdict
         try:
@@ -103,7 +103,7 @@ class Executor:
             deadline = utcnow() + timedelta(seconds=task.timeout_seconds)
             loop = asyncio.get_running_loop()
             timer = loop.call_later(task.timeout_seconds, run.stop, StopReason.TIMEOUT)
-        enter(TaskContext(task, self._worker_id, deadline, partial(_report, run), run.is_stopping))
+        enter(TaskContext(run, self._worker_id, deadline))
         return timer
 
     def _callee(self, name: str) -> Callee:
@@ -154,10 +154,6 @@ def _from_user_code(error: BaseException) -> BaseException:
     while trace is not None and trace.tb_frame.f_globals.get("__package__") == __package__:
         trace = trace.tb_next
     return error.with_traceback(trace)
-
-
-def _report(run: Run, fraction: float) -> None:
-    run.progress = fraction
 
 
 def unstorable(error: SerializationError | ValidationError) -> lifecycle.Failed:

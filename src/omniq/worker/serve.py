@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -40,6 +41,7 @@ def serve(options: ServeOptions) -> None:
     """Run a worker until SIGTERM or SIGINT; a second signal gives running tasks back at once."""
     configure_logging(options.log_level)
     app = load_app(options.app)
+    collect_garbage_rarely()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_serve(Worker(app, **options.worker), options.parent_fd))
 
@@ -70,6 +72,17 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+def collect_garbage_rarely() -> None:
+    """Look for reference cycles less often than Python does; what is loaded by now, never.
+
+    A worker makes many short-lived objects that reference counting frees. Measured: 10 to 20 % of
+    its time went into looking through them for cycles.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def configure_logging(level: str) -> None:

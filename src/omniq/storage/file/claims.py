@@ -9,7 +9,6 @@ from omniq.clock import from_micros, to_micros
 from omniq.models.task import Task, TaskStatus
 from omniq.storage.file.lanes import Lane
 from omniq.storage.file.records import ID_AT, State, Stored
-from omniq.storage.file.store import Batch
 from omniq.storage.file.unit import Unit
 from omniq.storage.file.view import TaskView
 
@@ -52,9 +51,9 @@ class Claim:
                 return
             stem = timer[1]
             stored = unit.get(stem[ID_AT:])
-            if stored is None or not _stands(lane, stem, stored.state, now):
-                continue
-            if stored.state.status is SCHEDULED:
+            if stored is None:
+                lane.leave(stem)
+            elif _is_due(lane, stem, stored.state, now) and stored.state.status is SCHEDULED:
                 unit.put(stored, lifecycle.promote(stored.bare()))
 
     def _next(self, unit: Unit, lane: Lane) -> Stored | None:
@@ -95,10 +94,12 @@ def claimable_at(view: TaskView, unit: Unit, queues: list[str], now: datetime) -
     return _earliest(moments)
 
 
-def next_due(view: TaskView, batch: Batch, unit: Unit, queues: list[str]) -> datetime | None:
+def next_due(view: TaskView, unit: Unit, queues: list[str]) -> datetime | None:
     """Return the earliest `due_at` of a scheduled or running task of these queues."""
-    moments = [_next_timer(view.lane(batch.files, queue), unit) for queue in queues]
-    return _earliest(moments)
+    lanes = [view.lane(unit.batch.files, queue) for queue in queues]
+    return _earliest(
+        [_next_timer(lane, unit) for lane in lanes] + [lane.overdue() for lane in lanes]
+    )
 
 
 def _lane_claimable_at(lane: Lane, unit: Unit, now: int) -> int | None:
@@ -130,7 +131,7 @@ def _next_timer(lane: Lane, unit: Unit) -> int | None:
     return None
 
 
-def _stands(lane: Lane, stem: str, state: State, now: int) -> bool:
+def _is_due(lane: Lane, stem: str, state: State, now: int) -> bool:
     """Whether a timer that rang was right; it is set anew or taken away if not."""
     due = _claimable_at(state) if state.stem == stem else None
     if due is None:
@@ -138,7 +139,7 @@ def _stands(lane: Lane, stem: str, state: State, now: int) -> bool:
     elif due > now:
         lane.set_timer(stem, due)
     else:
-        lane.line_up(stem)
+        lane.line_up(stem, overdue_since=due if state.status is RUNNING else None)
         return True
     return False
 

@@ -14,10 +14,10 @@ import msgspec
 from omniq.exceptions import SerializationError
 from omniq.models.event import TaskEvent
 from omniq.serialization import SerializationFormat
-from omniq.storage.component import Capabilities
 from omniq.storage.events import BaseEventStorage, EventFilter
 from omniq.storage.file.codec import Compression, FileCodec
 from omniq.storage.file.location import (
+    IN_FILES,
     Durability,
     check_durability,
     check_folder_name,
@@ -54,9 +54,10 @@ class FileEventStorage(BaseEventStorage):
         durability: ``full`` (what was logged is on the disk) or ``fast`` (a power cut may lose the
             last half minute; a crash of the program loses nothing).
         serialization_format, compression: of new events; each says its own format when read.
+        allow_network: work on a network file system too; only for a single process.
     """
 
-    capabilities = Capabilities()
+    capabilities = IN_FILES
 
     def __init__(
         self,
@@ -66,10 +67,12 @@ class FileEventStorage(BaseEventStorage):
         durability: Durability = "full",
         serialization_format: SerializationFormat = "json",
         compression: Compression = "none",
+        allow_network: bool = False,
     ) -> None:
         super().__init__()
         root = locate(base_dir).local_path() / check_folder_name("events_dir", events_dir)
-        self._segments = LocalSegments(root, durable=check_durability(durability) == "full")
+        durable = check_durability(durability) == "full"
+        self._segments = LocalSegments(root, durable=durable, allow_network=allow_network)
         self._codec = FileCodec(
             EventLine, ("details",), format=serialization_format, compression=compression
         )

@@ -61,6 +61,7 @@ class Lane:
         self.line: _Heap[str] = _Heap()
         self._timers: _Heap[tuple[int, str]] = _Heap()
         self._moments: dict[str, int] = {}
+        self._overdue: dict[str, int] = {}
 
     def load(self, ready: Iterable[str], waiting: Iterable[tuple[int, str]]) -> None:
         """Start with the files of the folders: those pending, and when the others come due."""
@@ -69,10 +70,12 @@ class Lane:
         self._moments = {stem: micros for micros, stem in timers}
         self._timers.fill(timers)
 
-    def line_up(self, stem: str) -> None:
-        """Let a task be looked at by the next claim."""
+    def line_up(self, stem: str, *, overdue_since: int | None = None) -> None:
+        """Let a task be looked at by the next claim; a running one since its lease ended."""
         self._stop_timer(stem)
         self.line.add(stem)
+        if overdue_since is not None:
+            self._overdue[stem] = overdue_since
 
     def set_timer(self, stem: str, micros: int) -> None:
         """Let a task be looked at from a moment on."""
@@ -90,7 +93,12 @@ class Lane:
         """Return the moment and the stem of the task that comes due first."""
         return self._timers.first()
 
+    def overdue(self) -> int | None:
+        """Return when the lease ended that ended first, of those not claimed since."""
+        return min(self._overdue.values(), default=None)
+
     def _stop_timer(self, stem: str) -> None:
+        self._overdue.pop(stem, None)
         micros = self._moments.pop(stem, None)
         if micros is not None:
             self._timers.discard((micros, stem))

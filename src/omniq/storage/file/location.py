@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from omniq.exceptions import ConfigError
+from omniq.models.config import DEFAULT_BASE_DIR
+from omniq.storage.component import Capabilities
+from omniq.storage.local.filesystem import network_filesystem_of
 
 Durability = Literal["full", "fast"]
+IN_FILES = Capabilities(detects_death=True, wakes=True)
 
 LOCAL = "file"
-DEFAULT_BASE_DIR = "omniq_data"
 _ALIASES = {
     "local": "file",
     "gcs": "gs",
@@ -92,6 +95,21 @@ def check_folder_name(field: str, name: str) -> str:
     if name and all(part and not part.startswith(".") and "\0" not in part for part in parts):
         return name
     raise ConfigError(f"{field} {name!r} is no name of a folder inside base_dir")
+
+
+def refuse_network(root: Path) -> None:
+    """Refuse a folder on a network file system.
+
+    Raises:
+        ConfigError: it is mounted from a network (known on Linux only).
+    """
+    kind = network_filesystem_of(root)
+    if kind:
+        raise ConfigError(
+            f"file storage {root} lies on a network file system ({kind}), whose locks several "
+            "machines cannot trust; use a local disk, a server backend, or, for one process "
+            "alone, allow_network=True"
+        )
 
 
 def _canonical(protocol: str) -> str:

@@ -39,6 +39,7 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     claim_count: int = 0
     lease_token: str | None = None
     due_at: datetime | None = None
+    expires_at: datetime | None = None
     lost_leases: int = 0
     worker_id: str | None = None
     cancel_requested: bool = False
@@ -169,7 +170,7 @@ def read_record(task_id: str, text: bytes) -> Stored:
 
 
 def _request(task: Task) -> Task:
-    """The task with a state of a new one, which takes no room in the text."""
+    """Return the task with the state of a new one, which takes no room in the text."""
     return msgspec.structs.replace(task, **_NEW_STATE)
 
 
@@ -183,6 +184,4 @@ def _room(head: bytes) -> int:
     return (len(head) + _ROOM + _GRAIN) // _GRAIN * _GRAIN
 
 
-_NEW_STATE: dict[str, Any] = {
-    name: getattr(Task(func="new"), name) for name in STATE_FIELDS
-}
+_NEW_STATE: dict[str, Any] = {name: getattr(Task(func="new"), name) for name in STATE_FIELDS}

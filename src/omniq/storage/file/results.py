@@ -12,11 +12,16 @@ from omniq.clock import to_micros, utcnow
 from omniq.exceptions import SerializationError
 from omniq.models.result import ResultStatus, TaskResult
 from omniq.serialization import MAX_RESULT_BYTES, SerializationFormat
-from omniq.storage.component import Capabilities
 from omniq.storage.file.codec import Compression, FileCodec
 from omniq.storage.file.folders import FILE_MODE, KEPT_MODE, Folders
 from omniq.storage.file.listing import Listing
-from omniq.storage.file.location import Durability, check_durability, check_folder_name, locate
+from omniq.storage.file.location import (
+    IN_FILES,
+    Durability,
+    check_durability,
+    check_folder_name,
+    locate,
+)
 from omniq.storage.file.ops import SUFFIX, Drop, Op, Put
 from omniq.storage.file.store import Batch, FileStore, View
 from omniq.storage.file.sweep import Sweep, expired_before
@@ -44,7 +49,7 @@ class FileResultStorage(BaseResultStorage):
         allow_network: work on a network file system too; only for a single process.
     """
 
-    capabilities = Capabilities(wakes=True)
+    capabilities = IN_FILES
 
     def __init__(
         self,

@@ -8,10 +8,15 @@ from pathlib import Path
 from omniq.exceptions import SerializationError
 from omniq.models.schedule import Schedule, ScheduleStatus
 from omniq.serialization import SerializationFormat
-from omniq.storage.component import Capabilities
 from omniq.storage.file.codec import Compression, FileCodec
 from omniq.storage.file.folders import Folders
-from omniq.storage.file.location import Durability, check_durability, check_folder_name, locate
+from omniq.storage.file.location import (
+    IN_FILES,
+    Durability,
+    check_durability,
+    check_folder_name,
+    locate,
+)
 from omniq.storage.file.ops import SUFFIX, Drop, Put
 from omniq.storage.file.store import Batch, FileStore
 from omniq.storage.schedules import BaseScheduleStorage
@@ -28,7 +33,7 @@ class FileScheduleStorage(BaseScheduleStorage):
     of `FileResultStorage`.
     """
 
-    capabilities = Capabilities()
+    capabilities = IN_FILES
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from omniq.storage.file.errors import translated
 from omniq.storage.file.folders import Folders, write_all
+from omniq.storage.file.location import refuse_network
 from omniq.storage.local.writelock import WriteLock
 
 SEGMENT_BYTES = 1 << 20
@@ -27,8 +28,9 @@ _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND
 class LocalSegments:
     """The segments below one folder. Safe to use from any thread; errors are StorageErrors."""
 
-    def __init__(self, root: Path, *, durable: bool) -> None:
+    def __init__(self, root: Path, *, durable: bool, allow_network: bool = False) -> None:
         self.root = root
+        self._allow_network = allow_network
         self._durable = durable
         self._guard = threading.Lock()
         self._forget()
@@ -115,6 +117,8 @@ class LocalSegments:
     def _start(self) -> None:
         folders = Folders(self.root)
         try:
+            if not self._allow_network:
+                refuse_network(self.root)
             folders.make(META)
             self._lock = WriteLock(self.root / META / "lock")
         except BaseException:

@@ -13,14 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from omniq.exceptions import CapabilityError, ConfigError
+from omniq.exceptions import CapabilityError
 from omniq.storage.file.errors import translated
 from omniq.storage.file.folders import Folders
 from omniq.storage.file.jobs import Answer, Job, JobThread
 from omniq.storage.file.journal import META, Journal, JournalProbe
-from omniq.storage.file.location import Durability
+from omniq.storage.file.location import Durability, refuse_network
 from omniq.storage.file.ops import Op
-from omniq.storage.local.filesystem import network_filesystem_of
 from omniq.storage.local.wake import WakeHub
 from omniq.storage.local.writelock import WriteLock
 
@@ -116,15 +115,18 @@ class FileStore:
 
         `prepare` is called before the lock is taken, in the same thread.
         """
-        if self._pid != os.getpid():
-            _inherited.append((self._thread, self.hub, self._files, self._journal, self._lock))
-            self._guard = threading.Lock()
-            self._forget()
-            self._view.forget()
-        if self._thread is None:
-            await asyncio.to_thread(self._open)
+        await self.ensure_open()
         thread = cast("JobThread", self._thread)
         return cast("R", await thread.ask(job, prepare))
+
+    async def ensure_open(self) -> None:
+        """Open if that was not done, or not in this process."""
+        if self._pid != os.getpid():
+            _inherited.append(self.__dict__.copy())
+            self._guard = threading.Lock()
+            self._forget()
+        if self._thread is None:
+            await asyncio.to_thread(self._open)
 
     @property
     def files(self) -> Folders:
@@ -152,7 +154,8 @@ class FileStore:
             )
         self._files = Folders(self.root)
         try:
-            self._refuse_network()
+            if not self._allow_network:
+                refuse_network(self.root)
             self._files.make(META)
             self._lock = WriteLock(self.companion / "lock")
             with self._lock:
@@ -169,15 +172,6 @@ class FileStore:
         self._thread = JobThread(self._serve, self._end, str(self.root))
         if self._wakes:
             self.hub = WakeHub(self.companion, lambda: JournalProbe(self.root))
-
-    def _refuse_network(self) -> None:
-        kind = "" if self._allow_network else network_filesystem_of(self.root)
-        if kind:
-            raise ConfigError(
-                f"file storage {self.root} lies on a network file system ({kind}), whose locks "
-                "several machines cannot trust; use a local disk, a server backend, or, for one "
-                "process alone, allow_network=True"
-            )
 
     def _close(self) -> None:
         if self._pid != os.getpid():

@@ -82,6 +82,6 @@ def expired_before(micros: int) -> Wanted:
     return lambda modified, mode: modified <= micros and bool(mode & _OWNER_MAY_WRITE)
 
 
-def finished_before(micros: int) -> Wanted:
+def modified_before(micros: int) -> Wanted:
     """Want files whose moment is earlier."""
     return lambda modified, _: modified < micros

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 
@@ -98,7 +99,7 @@ class Unit:
             return None
 
     def _holder(self, name: str) -> str | None:
-        """The live task that holds a key; a holder that is final or gone holds nothing."""
+        """Return the live task that holds a key; a holder that is final or gone holds nothing."""
         if name not in self._keys:
             data = self.batch.files.read(KEYS, name)
             self._keys[name] = data.decode("ascii", "replace") if data else None
@@ -120,4 +121,4 @@ def _key_name(queue: str, key: str) -> str:
 
 def _is_misplaced(error: OSError) -> bool:
     """Whether a link or a folder stands where a file belongs."""
-    return isinstance(error, IsADirectoryError) or error.strerror == "Too many levels of symbolic links"
+    return error.errno in (errno.EISDIR, errno.ELOOP)

@@ -57,7 +57,7 @@ class MemoryEventStorage(BaseEventStorage):
                 _add(self._all, entry)
                 _add(self._by_task.setdefault(event.task_id, []), entry)
 
-    async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:  # noqa: FBT001 - see query
+    async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:
         with self._lock:
             line = self._all if where.task_id is None else self._by_task.get(where.task_id, [])
             since, until = _slice(line, where)
@@ -107,7 +107,7 @@ def _add(line: Line, entry: Entry) -> None:
 
 
 def _first_at(line: Line, moment: datetime) -> int:
-    """The place of the first entry at that moment or later."""
+    """Return the place of the first entry at that moment or later."""
     return bisect_left(line, moment, key=itemgetter(0))
 
 

@@ -37,9 +37,7 @@ class MemoryQueue(BaseQueue):
 
     def __init__(self, *, serialization_format: SerializationFormat = "json") -> None:
         super().__init__()
-        self._codec = RecordCodec(
-            Task, ("args", "kwargs", "metadata"), format=serialization_format
-        )
+        self._codec = RecordCodec(Task, ("args", "kwargs", "metadata"), format=serialization_format)
         self._lock = threading.Lock()
         self._arrivals = Waiters(self._lock)
         self._ends = Waiters(self._lock)
@@ -54,7 +52,7 @@ class MemoryQueue(BaseQueue):
                 for task, data in zip(tasks, encoded, strict=True)
             ]
 
-    async def _claim(
+    async def _claim(  # noqa: PLR0917 - as in TaskStore
         self,
         queues: list[str],
         worker_id: str,
@@ -96,7 +94,7 @@ class MemoryQueue(BaseQueue):
     async def _get(self, task_ids: list[str]) -> list[Task | None]:
         with self._lock:
             records = [self._table.get(task_id) for task_id in task_ids]
-            return [record and self._handed_out(record) for record in records]
+            return [None if one is None else self._handed_out(one) for one in records]
 
     async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
         with self._lock:
@@ -113,7 +111,7 @@ class MemoryQueue(BaseQueue):
         with self._lock:
             return self._table.purge(finished_before, limit)
 
-    async def _set_paused(self, queue_name: str, paused: bool) -> None:  # noqa: FBT001 - see set_paused
+    async def _set_paused(self, queue_name: str, paused: bool) -> None:
         with self._lock:
             self._table.lane(queue_name).paused = paused
             self._arrivals.announce(queue_name)
@@ -159,7 +157,7 @@ class MemoryQueue(BaseQueue):
 
 
 def _bare(task: Task) -> Task:
-    """The task without what a caller could change in place. `task` is ours to change."""
+    """Take from a task, which is ours, what a caller could change in place; return it."""
     task.args, task.kwargs, task.metadata, task.retry = (), {}, {}, None
     task.depends_on = tuple(task.depends_on)
     return task

@@ -74,9 +74,7 @@ class MemoryResultStorage(BaseResultStorage):
         with self._lock:
             return sum(self._delete_one(task_id, now) for task_id in task_ids)
 
-    async def _find(
-        self, after: str | None, limit: int, now: datetime | None
-    ) -> list[TaskResult]:
+    async def _find(self, after: str | None, limit: int, now: datetime | None) -> list[TaskResult]:
         moment = now or utcnow()
         page: list[Stored] = []
         with self._lock:

@@ -66,8 +66,8 @@ class TaskTable:
             lane = self._lanes.get(name)
             if lane is None or lane.paused:
                 continue
-            for record in lane.ring(now):
-                self._put(record, lifecycle.promote(record.task))
+            for due in lane.ring(now):
+                self._put(due, lifecycle.promote(due.task))
             while len(taken) < limit and (record := lane.take(now)) is not None:
                 self._put(record, run(record.task))
                 taken.append(record)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from omniq.storage.postgres.rows import STATE_COLUMNS, unnest
+from omniq.storage.postgres.rows import STATE_COLUMNS, batch
 from omniq.storage.postgres.schema import Tables
 
 PROMOTED_PER_CLAIM = 10_000
@@ -78,7 +78,7 @@ def _claim(names: Tables) -> str:
             ORDER BY place LIMIT $4
         ), promoted AS (
             UPDATE {names.task} t SET status = 'pending', due_at = NULL FROM due
-            WHERE t.id = due.id AND NOT EXISTS (SELECT FROM picked WHERE picked.id = due.id)
+            WHERE t.id = due.id AND (due.id IN (SELECT id FROM picked)) IS NOT TRUE
         )
         UPDATE {names.task} t SET
             status = 'running',
@@ -102,7 +102,7 @@ def _extend(names: Tables) -> str:
     state = ", ".join(f"t.{name}" for name in STATE_COLUMNS)
     return f"""
         WITH held AS MATERIALIZED (
-            SELECT t.id FROM {unnest(("text", "int", "text"))} AS i(id, claim_count, token)
+            SELECT t.id FROM {batch({"id": "text", "claim_count": "int", "token": "text"})} AS i
             JOIN {names.task} t ON t.id = i.id
             WHERE t.claim_count = i.claim_count AND t.lease_token = i.token
                 AND t.status = 'running'
@@ -122,7 +122,8 @@ def _pause(names: Tables) -> str:
         SELECT CASE WHEN bool_or(look.ready) OR min(look.due_at) <= clock_timestamp()
             THEN 0.0::float8 ELSE extract(epoch FROM min(look.due_at) - clock_timestamp())::float8 END
         FROM unnest($1::text[]) AS q(name) CROSS JOIN LATERAL (
-            SELECT EXISTS (SELECT FROM {task} WHERE queue = q.name AND status = 'pending') AS ready,
+            SELECT (SELECT true FROM {task} WHERE queue = q.name AND status = 'pending'
+                    {_ORDER} LIMIT 1) AS ready,
                 least(
                     (SELECT due_at FROM {task} WHERE queue = q.name AND status = 'scheduled'
                      ORDER BY due_at LIMIT 1),

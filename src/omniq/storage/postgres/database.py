@@ -34,6 +34,16 @@ LONG_COMMAND_SECONDS = 300.0
 """For what grows with the number of tasks kept: counting, migrating."""
 ATTEMPTS = 8
 CLOSE_SECONDS = 5.0
+PLANS = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+"""Every statement is a few looks into indexes, whatever the statistics say at the moment: a plan
+made while a table was empty must not become a scan of all tasks when it has filled."""
 
 
 class RunAgain(Exception):  # noqa: N818 - not an error: it never leaves `Database`
@@ -232,7 +242,7 @@ class Database:
         if self._cache_size is not None:
             options["statement_cache_size"] = self._cache_size
         if self._cache_size != 0:  # a pooler would refuse settings it does not know
-            options["server_settings"] = {"jit": "off"}
+            options["server_settings"] = PLANS
         return await load_driver().connect(**options)
 
     async def _send(self, client: Client, messages: list[tuple[str, str]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from omniq.models.task import Task, TaskStatus
 from omniq.serialization import SerializationFormat
@@ -16,6 +16,9 @@ from omniq.storage.postgres.rows import STATE_COLUMNS, columns, read_task, task_
 from omniq.storage.postgres.target import PostgresOptions
 from omniq.storage.postgres.wake import Waiting, digest
 from omniq.storage.postgres.writes import TaskWrites
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
 
 POLL_SECONDS = 5.0
 """How long a wait sleeps at most: wake-ups can get lost."""
@@ -101,7 +104,7 @@ class PostgreSQLQueue(BaseQueue):
     async def _extend(
         self, leases: list[Lease], lease_seconds: float, now: datetime | None
     ) -> list[Task]:
-        values = columns(dict.fromkeys(leases), 3)
+        values = columns(dict.fromkeys(leases))
         rows = await self._db.fetch(self._claims.extend, *values, float(lease_seconds), now)
         found = {row[0]: whole_task(self._codec.decode, row) for row in rows}
         return [found[lease.task_id] for lease in leases if _holds(found, lease)]
@@ -132,8 +135,14 @@ class PostgreSQLQueue(BaseQueue):
             f"SELECT queue, status, count(*) FROM {table} GROUP BY 1, 2"  # noqa: S608 - checked names
             for table in (names.task, names.history)
         )
+
+        async def count(connection: Connection[Any]) -> list[Record]:
+            await connection.execute("SET LOCAL enable_seqscan = on")
+            return await connection.fetch(query)
+
         counts: Counts = {}
-        for queue, status, number in await self._db.fetch(query, seconds=LONG_COMMAND_SECONDS):
+        rows = await self._db.transaction(count, seconds=LONG_COMMAND_SECONDS)
+        for queue, status, number in rows:
             counts.setdefault(queue, {})[TaskStatus(status)] = number
         return counts
 

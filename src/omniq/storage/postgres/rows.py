@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from omniq.exceptions import SerializationError
@@ -28,36 +28,58 @@ STATE_COLUMNS = (
     "finished_at",
 )
 TASK_COLUMNS = (*REQUEST_COLUMNS, *STATE_COLUMNS)
-STATE_TYPES = (
-    "text",
-    "int",
-    "int",
-    "text",
-    "timestamptz",
-    "int",
-    "text",
-    "bool",
-    "int",
-    "float8",
-    "text",
-    "timestamptz",
-    "timestamptz",
-)
-TASK_TYPES = ("text", "text", "int", "timestamptz", "text", "text", "text", *STATE_TYPES)
+TYPES = {
+    "id": "text",
+    "queue": "text",
+    "priority": "int",
+    "created_at": "timestamptz",
+    "func": "text",
+    "unique_key": "text",
+    "schedule_id": "text",
+    "status": "text",
+    "attempt": "int",
+    "claim_count": "int",
+    "lease_token": "text",
+    "due_at": "timestamptz",
+    "lost_leases": "int",
+    "worker_id": "text",
+    "cancel_requested": "bool",
+    "waiting_for": "int",
+    "progress": "float8",
+    "error": "text",
+    "started_at": "timestamptz",
+    "finished_at": "timestamptz",
+}
 _STATUS: dict[str, TaskStatus] = {status.value: status for status in TaskStatus}
 _NUL = "\x00"
 _SHOWN_NUL = "\u2400"
 
 
-def unnest(types: Sequence[str], first: int = 1) -> str:
-    """Return the call that turns parameters, one array a column, into rows."""
-    arrays = ", ".join(f"${first + n}::{kind}[]" for n, kind in enumerate(types))
-    return f"unnest({arrays})"
+def batch(types: Mapping[str, str]) -> str:
+    """Return the subquery that turns parameters, one array a column, into rows numbered by `n`.
+
+    An array of one item stands for that item in every row, see `columns`.
+    """
+    arrays = {name: f"${n}::{kind}[]" for n, (name, kind) in enumerate(types.items(), 1)}
+    fields = ", ".join(
+        f"CASE WHEN cardinality({array}) = 1 THEN ({array})[1] ELSE i.{name} END AS {name}"
+        for name, array in arrays.items()
+    )
+    return (
+        f"(SELECT {fields}, i.n FROM unnest({', '.join(arrays.values())}) "  # noqa: S608 - names of ours
+        f"WITH ORDINALITY AS i({', '.join(types)}, n))"
+    )
 
 
-def columns(rows: Iterable[Sequence[Any]], width: int) -> list[Sequence[Any]]:
-    """Return rows as columns, as `unnest` takes them."""
-    return list(zip(*rows, strict=True)) or [()] * width
+def columns(rows: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
+    """Return rows (one at least) as columns, as `batch` takes them.
+
+    Most columns of a batch hold one value throughout; sent once, it costs nothing to encode.
+    """
+    return [
+        column[:1] if column.count(column[0]) == len(column) else column
+        for column in zip(*rows, strict=True)
+    ]
 
 
 def waves(items: Sequence[T], key: Callable[[T], str]) -> list[list[tuple[int, T]]]:

@@ -5,16 +5,29 @@ from __future__ import annotations
 from omniq.storage.postgres.rows import (
     REQUEST_COLUMNS,
     STATE_COLUMNS,
-    STATE_TYPES,
     TASK_COLUMNS,
-    TASK_TYPES,
-    unnest,
+    TYPES,
+    batch,
 )
 from omniq.storage.postgres.schema import Tables
 
-FENCE_TYPES = ("text", "int", "text", "text")
-_FENCE = "id, seen_claims, seen_token, seen_status"
+_NEW = {**TYPES, "data": "bytea"}
+_CHANGE = {
+    "id": "text",
+    "seen_claims": "int",
+    "seen_token": "text",
+    "seen_status": "text",
+    **{name: TYPES[name] for name in STATE_COLUMNS},
+}
 _FINAL = "('completed', 'failed', 'cancelled', 'expired')"
+_PROMOTED = ", ".join(
+    {
+        "status": "CASE WHEN i.is_due THEN 'pending' ELSE i.status END",
+        "due_at": "CASE WHEN i.is_due THEN NULL ELSE i.due_at END",
+    }.get(name, f"i.{name}")
+    for name in TASK_COLUMNS
+)
+"""`lifecycle.promote` mirrored."""
 _SAME = (
     "t.claim_count = i.seen_claims AND t.lease_token IS NOT DISTINCT FROM i.seen_token "
     "AND t.status = i.seen_status"
@@ -27,6 +40,7 @@ class WriteStatements:
     def __init__(self, names: Tables) -> None:
         # checked names throughout
         self.insert = _insert(names)
+        self.insert_fresh = _insert_fresh(names)
         self.insert_final = _insert_final(names)
         self.swap = _swap(names)
         self.refile = _refile(names)
@@ -61,35 +75,57 @@ class WriteStatements:
         )
 
 
-def _insert(names: Tables) -> str:
-    """Store live tasks unless their id or unique key is taken.
+def _insert_fresh(names: Tables) -> str:
+    """Store live tasks whose ids were drawn at random, as nearly all are: with no look before.
 
-    Answers with the ids stored, and the queues that had no task in line before. The ids of
-    `payload` are those of all tasks, live and finished: one that is taken between the look and
-    the insert fails the statement, which is then run again. $22 is the moment.
+    A taken id fails the statement, and `_insert` is run instead. $22 is the moment. Answers with
+    the ids stored (all), and the queues that had no task in line before.
     """
-    stored = ", ".join(f"i.{name}" for name in TASK_COLUMNS)
-    promoted = stored.replace("i.status", "CASE WHEN is_due THEN 'pending' ELSE i.status END")
-    promoted = promoted.replace("i.due_at", "CASE WHEN is_due THEN NULL ELSE i.due_at END")
     return f"""
-        WITH input AS MATERIALIZED (
-            SELECT i.*, i.status = 'scheduled'
-                AND i.due_at <= coalesce($22::timestamptz, clock_timestamp()) AS is_due
-            FROM {unnest((*TASK_TYPES, "bytea"))} WITH ORDINALITY
-            AS i({", ".join(TASK_COLUMNS)}, data, n)
+        WITH input AS MATERIALIZED ({_admitted()}), kept AS (
+            INSERT INTO {names.payload} (id, data) SELECT id, data FROM input
         ), stored AS (
-            INSERT INTO {names.task} ({", ".join(TASK_COLUMNS)})
-            SELECT {promoted} FROM input i
-            WHERE NOT EXISTS (SELECT FROM {names.payload} p WHERE p.id = i.id)
+            INSERT INTO {names.task} ({", ".join(TASK_COLUMNS)}) SELECT {_PROMOTED} FROM input i
+        )
+        SELECT ARRAY(SELECT id FROM input), {_empty_queues(names)}
+    """  # noqa: S608
+
+
+def _insert(names: Tables) -> str:
+    """Store live tasks unless their id or unique key is taken; answers as `_insert_fresh`.
+
+    The ids of `payload` are those of all tasks, live and finished: one that is taken between the
+    look and the insert fails the statement, which is then run again.
+    """
+    return f"""
+        WITH input AS MATERIALIZED ({_admitted()}), stored AS (
+            INSERT INTO {names.task} ({", ".join(TASK_COLUMNS)}) SELECT {_PROMOTED} FROM input i
+            WHERE (SELECT true FROM {names.payload} p WHERE p.id = i.id) IS NULL
             ORDER BY i.n ON CONFLICT DO NOTHING RETURNING id
         ), kept AS (
-            INSERT INTO {names.payload} (id, data) SELECT id, i.data FROM input i JOIN stored USING (id)
+            INSERT INTO {names.payload} (id, data)
+            SELECT id, data FROM input WHERE (id IN (SELECT id FROM stored)) IS TRUE
         )
-        SELECT ARRAY(SELECT id FROM stored), ARRAY(
-            SELECT queue FROM (SELECT DISTINCT queue FROM input) AS i WHERE NOT EXISTS (
-                SELECT FROM {names.task} t WHERE t.queue = i.queue AND t.status = 'pending'
-            )
-        )
+        SELECT ARRAY(SELECT id FROM stored), {_empty_queues(names)}
+    """  # noqa: S608
+
+
+def _admitted() -> str:
+    """The new tasks; whether a delayed one is due by now, the clock of the server decides."""
+    return f"""
+        SELECT i.*, i.status = 'scheduled'
+            AND i.due_at <= coalesce($22::timestamptz, clock_timestamp()) AS is_due
+        FROM {batch(_NEW)} AS i
+    """  # noqa: S608
+
+
+def _empty_queues(names: Tables) -> str:
+    """The queues of the input that nothing waits in. The order makes it a look into the index."""
+    return f"""
+        ARRAY(SELECT queue FROM (SELECT DISTINCT queue FROM input) AS q WHERE (
+            SELECT true FROM {names.task} t WHERE t.queue = q.queue AND t.status = 'pending'
+            ORDER BY t.priority DESC, t.created_at, t.id LIMIT 1
+        ) IS NULL)
     """  # noqa: S608
 
 
@@ -97,7 +133,7 @@ def _insert_final(names: Tables) -> str:
     """Store tasks that are finished already unless their id is taken; answer with those ids."""
     return f"""
         WITH input AS MATERIALIZED (
-            SELECT * FROM {unnest((*TASK_TYPES, "bytea"))} AS i({", ".join(TASK_COLUMNS)}, data)
+            SELECT * FROM {batch(_NEW)} AS i
         ), kept AS (
             INSERT INTO {names.payload} (id, data) SELECT id, data FROM input
             ON CONFLICT DO NOTHING RETURNING id
@@ -110,39 +146,36 @@ def _insert_final(names: Tables) -> str:
 def _swap(names: Tables) -> str:
     """Change live tasks: keep them with another state, or file them among the finished.
 
-    Answers with (id, 'kept'), (id, 'filed'), or (id, 'parent') for a task others wait for, which
-    is left alone unless $18 says that the caller tells its children in the same transaction. That
+    Answers with (id, false), or (id, true) for a task that ends and that others wait for: it is
+    left alone unless $18 says that the caller tells its children in the same transaction. That
     mark lies in the task's own row, so that it is seen even when it was set a moment ago. Rows
     are locked in order of id: no deadlocks. `lifecycle.merge_running` is mirrored here.
     """
     fixed = ("due_at", "cancel_requested")
-    values = ", ".join(f"{name} = i.{name}" for name in STATE_COLUMNS if name not in fixed)
+    values = ", ".join(f"{name} = h.{name}" for name in STATE_COLUMNS if name not in fixed)
     request = ", ".join(f"t.{name}" for name in REQUEST_COLUMNS)
+    state = ", ".join(f"i.{name}" for name in STATE_COLUMNS)
     return f"""
-        WITH input AS MATERIALIZED (
-            SELECT i.*, i.status IN {_FINAL} AS ends FROM {unnest((*FENCE_TYPES, *STATE_TYPES))}
-            AS i({_FENCE}, {", ".join(STATE_COLUMNS)})
-        ), held AS MATERIALIZED (
-            SELECT t.id, i.ends, i.ends AND t.has_children AND NOT $18::bool AS is_parent
-            FROM input i JOIN {names.task} t ON t.id = i.id WHERE {_SAME}
+        WITH held AS MATERIALIZED (
+            SELECT {request}, {state}, i.status IN {_FINAL} AS ends,
+                i.status IN {_FINAL} AND t.has_children AND NOT $18::bool AS is_parent
+            FROM {batch(_CHANGE)} AS i JOIN {names.task} t ON t.id = i.id WHERE {_SAME}
             ORDER BY t.id FOR UPDATE OF t
         ), kept AS (
             UPDATE {names.task} t SET {values},
-                due_at = CASE WHEN t.status = 'running' AND i.status = 'running'
-                    THEN t.due_at ELSE i.due_at END,
-                cancel_requested = i.cancel_requested
+                due_at = CASE WHEN t.status = 'running' AND h.status = 'running'
+                    THEN t.due_at ELSE h.due_at END,
+                cancel_requested = h.cancel_requested
                     OR (t.status = 'running' AND t.cancel_requested)
-            FROM held h JOIN input i USING (id) WHERE t.id = h.id AND NOT h.ends RETURNING t.id
+            FROM held h WHERE t.id = h.id AND NOT h.ends
         ), gone AS (
             DELETE FROM {names.task} t USING held h
-            WHERE t.id = h.id AND h.ends AND NOT h.is_parent RETURNING {request}
+            WHERE t.id = h.id AND h.ends AND NOT h.is_parent
         ), filed AS (
             INSERT INTO {names.history} ({", ".join(TASK_COLUMNS)})
-            SELECT {request.replace("t.", "gone.")}, {", ".join(f"i.{c}" for c in STATE_COLUMNS)}
-            FROM gone JOIN input i USING (id) RETURNING id
+            SELECT {", ".join(TASK_COLUMNS)} FROM held WHERE ends AND NOT is_parent
         )
-        SELECT id, 'kept' FROM kept UNION ALL SELECT id, 'filed' FROM filed
-        UNION ALL SELECT id, 'parent' FROM held WHERE is_parent
+        SELECT id, is_parent FROM held
     """  # noqa: S608
 
 
@@ -150,8 +183,8 @@ def _refile(names: Tables) -> str:
     """Change the state of finished tasks that stay finished; answer with the ids changed."""
     values = ", ".join(f"{name} = i.{name}" for name in STATE_COLUMNS)
     return f"""
-        UPDATE {names.history} t SET {values} FROM {unnest((*FENCE_TYPES, *STATE_TYPES))}
-        AS i({_FENCE}, {", ".join(STATE_COLUMNS)}) WHERE t.id = i.id AND {_SAME} RETURNING t.id
+        UPDATE {names.history} t SET {values} FROM {batch(_CHANGE)} AS i
+        WHERE t.id = i.id AND {_SAME} RETURNING t.id
     """  # noqa: S608
 
 
@@ -161,8 +194,7 @@ def _requeue(names: Tables) -> str:
     return f"""
         WITH held AS MATERIALIZED (
             SELECT {request.replace("h.", "t.")}, {", ".join(f"i.{c}" for c in STATE_COLUMNS)}
-            FROM {unnest((*FENCE_TYPES, *STATE_TYPES))} AS i({_FENCE}, {", ".join(STATE_COLUMNS)})
-            JOIN {names.history} t ON t.id = i.id WHERE {_SAME} ORDER BY t.id FOR UPDATE OF t
+            FROM {batch(_CHANGE)} AS i JOIN {names.history} t ON t.id = i.id WHERE {_SAME} ORDER BY t.id FOR UPDATE OF t
         ), back AS (
             INSERT INTO {names.task} ({", ".join(TASK_COLUMNS)})
             SELECT {", ".join(TASK_COLUMNS)} FROM held ON CONFLICT DO NOTHING RETURNING id

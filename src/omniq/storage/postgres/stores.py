@@ -28,12 +28,20 @@ from omniq.storage.base import (
     EventFilter,
 )
 from omniq.storage.postgres.database import Database
-from omniq.storage.postgres.rows import columns, stored_text, unnest, waves
+from omniq.storage.postgres.rows import batch, columns, stored_text, waves
 from omniq.storage.postgres.target import PostgresOptions
 
 if TYPE_CHECKING:
     from asyncpg import Connection
 
+_EVENT_TYPES = {
+    "task_id": "text",
+    "event_type": "text",
+    "at": "timestamptz",
+    "worker_id": "text",
+    "message": "text",
+    "details": "json",
+}
 _TO_JSON = msgspec.json.Encoder()
 
 
@@ -70,12 +78,14 @@ class PostgreSQLResultStorage(_PostgresStorage, BaseResultStorage):
             TaskResult, ("result",), format=serialization_format, limit=MAX_RESULT_BYTES
         )
         table = self._db.tables.result
-        rows = unnest(("text", "int", "timestamptz", "bytea"))
+        rows = batch(
+            {"task_id": "text", "claim_count": "int", "expires_at": "timestamptz", "data": "bytea"}
+        )
         living = "(r.expires_at IS NULL OR r.expires_at > coalesce($2, clock_timestamp()))"
         # checked names throughout
         self._upsert = (
             f"INSERT INTO {table} AS r (task_id, claim_count, expires_at, data) "  # noqa: S608
-            f"SELECT * FROM {rows} AS i(task_id, claim_count, expires_at, data) ORDER BY task_id "
+            f"SELECT task_id, claim_count, expires_at, data FROM {rows} AS i ORDER BY task_id "
             "ON CONFLICT (task_id) DO UPDATE SET claim_count = excluded.claim_count, "
             "expires_at = excluded.expires_at, data = excluded.data "
             "WHERE excluded.claim_count >= r.claim_count OR r.expires_at <= clock_timestamp() "
@@ -108,7 +118,7 @@ class PostgreSQLResultStorage(_PostgresStorage, BaseResultStorage):
 
         async def write(connection: Connection[Any]) -> None:
             for part in parts:
-                values = columns((row for _, row in part), 4)
+                values = columns(row for _, row in part)
                 stored = {key for (key,) in await connection.fetch(self._upsert, *values)}
                 for place, row in part:
                     standing[place] = row[0] in stored
@@ -147,12 +157,11 @@ class PostgreSQLEventStorage(_PostgresStorage, BaseEventStorage):
         super().__init__()
         self._db = handle or Database(dsn, **options)
         self._table = self._db.tables.event
-        rows = unnest(("text", "text", "timestamptz", "text", "text", "json"))
-        fields = "task_id, event_type, at, worker_id, message, details"
+        fields = ", ".join(_EVENT_TYPES)
         # checked names throughout
         self._insert = (
             f"INSERT INTO {self._table} ({fields}) SELECT {fields} "  # noqa: S608
-            f"FROM {rows} WITH ORDINALITY AS i({fields}, n) ORDER BY n"
+            f"FROM {batch(_EVENT_TYPES)} AS i ORDER BY n"
         )
         self._select = f"SELECT {fields} FROM {self._table}"  # noqa: S608
         self._expire = (
@@ -172,7 +181,7 @@ class PostgreSQLEventStorage(_PostgresStorage, BaseEventStorage):
             )
             for item in events
         ]
-        await self._db.fetch(self._insert, *columns(rows, 6))
+        await self._db.fetch(self._insert, *columns(rows))
 
     async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:  # noqa: FBT001 - internal
         clauses, values = _event_conditions(where)

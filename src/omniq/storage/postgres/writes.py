@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omniq import lifecycle
@@ -15,15 +16,13 @@ from omniq.storage.base import Change, Inserted
 from omniq.storage.postgres.database import Database, RunAgain
 from omniq.storage.postgres.errors import sqlstate_of
 from omniq.storage.postgres.rows import (
-    STATE_TYPES,
-    TASK_TYPES,
     columns,
     state_values,
     task_values,
     waves,
     whole_task,
 )
-from omniq.storage.postgres.statements import FENCE_TYPES, WriteStatements
+from omniq.storage.postgres.statements import WriteStatements
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -39,6 +38,17 @@ class _New(NamedTuple):
 
     task: Task
     data: bytes
+
+
+class _Path(Enum):
+    """How tasks are inserted."""
+
+    FRESH = auto()
+    """By one statement that trusts random ids to be new."""
+    PLAIN = auto()
+    """By one statement that looks first."""
+    RELATED = auto()
+    """In a transaction: some wait for others, are final already, or share an id."""
 
 
 class Wakes:
@@ -103,22 +113,22 @@ class TaskWrites:
 
     async def _insert_once(self, news: list[_New], now: datetime | None) -> list[bool]:
         """Try to insert each; whether it is stored."""
+        path = _path_of(news)
         wakes = Wakes()
-        plain = len({new.task.id for new in news}) == len(news) and not any(
-            new.task.depends_on or new.task.is_final for new in news
-        )
 
         async def run(connection: Connection[Any]) -> list[bool]:
-            wakes.__init__()
+            nonlocal path, wakes
+            wakes = Wakes()
             try:
-                if plain:
-                    return await self._insert_plain(connection, news, now, wakes)
+                if path is not _Path.RELATED:
+                    return await self._insert_plain(connection, news, now, wakes, path)
                 async with connection.transaction():
                     return await self._insert_related(connection, news, now, wakes)
             except Exception as error:
-                if sqlstate_of(error) == _UNIQUE_VIOLATION:
-                    raise RunAgain from error
-                raise
+                if sqlstate_of(error) != _UNIQUE_VIOLATION:
+                    raise
+                path = _Path.PLAIN if path is _Path.FRESH else path
+                raise RunAgain from error
 
         stored = await self._db.run(run)
         self._db.announce(wakes.ready, wakes.final)
@@ -130,13 +140,14 @@ class TaskWrites:
         news: list[_New],
         now: datetime | None,
         wakes: Wakes,
+        path: _Path,
     ) -> list[bool]:
         """Insert tasks that wait for nobody, by one statement.
 
         Whether a delayed one is due already is left to the server, whose clock decides.
         """
         admitted = [lifecycle.admit(new.task, {}, now or EPOCH) for new in news]
-        return await self._insert_rows(connection, admitted, news, now, wakes)
+        return await self._insert_rows(connection, admitted, news, now, wakes, path)
 
     async def _insert_rows(
         self,
@@ -145,10 +156,12 @@ class TaskWrites:
         news: list[_New],
         now: datetime | None,
         wakes: Wakes,
+        path: _Path,
     ) -> list[bool]:
         rows = [(*task_values(task), new.data) for task, new in zip(admitted, news, strict=True)]
-        values = columns(rows, len(TASK_TYPES) + 1)
-        ((ids, empty),) = await connection.fetch(self._sql.insert, *values, now)
+        values = columns(rows)
+        query = self._sql.insert_fresh if path is _Path.FRESH else self._sql.insert
+        ((ids, empty),) = await connection.fetch(query, *values, now)
         stored = set(ids)
         wakes.note(task for task in admitted if task.id in stored)
         wakes.was_empty(empty)
@@ -176,7 +189,7 @@ class TaskWrites:
                 if parent in parents and not parents[parent].is_final
             ]
             if edges:
-                await connection.execute(self._sql.depend, *columns(edges, 2))
+                await connection.execute(self._sql.depend, *map(list, zip(*edges, strict=True)))
             stored += [task.id in kept for task in admitted]
         return stored
 
@@ -195,10 +208,12 @@ class TaskWrites:
         kept: set[str] = set()
         if live:
             tasks, those = [task for task, _ in live], [new for _, new in live]
-            stored = await self._insert_rows(connection, tasks, those, now, wakes)
+            stored = await self._insert_rows(
+                connection, tasks, those, now, wakes, _Path.RELATED
+            )
             kept |= {task.id for task, ok in zip(tasks, stored, strict=True) if ok}
         if final:
-            values = columns(final, len(TASK_TYPES) + 1)
+            values = columns(final)
             rows = await connection.fetch(self._sql.insert_final, *values)
             wakes.final += [task_id for (task_id,) in rows]
             kept |= {task_id for (task_id,) in rows}
@@ -221,7 +236,7 @@ class TaskWrites:
     async def _holders(self, left: dict[int, _New]) -> dict[int, str]:
         """By place, the ids that stand for tasks which could not be stored, where known."""
         rows = [(new.task.id, new.task.queue_name, new.task.unique_key) for new in left.values()]
-        found = await self._db.fetch(self._sql.holders, *columns(rows, 3))
+        found = await self._db.fetch(self._sql.holders, *map(list, zip(*rows, strict=True)))
         places = list(left)
         return {places[n - 1]: holder for n, holder in found if holder is not None}
 
@@ -236,8 +251,8 @@ class TaskWrites:
         before = list(applied)
 
         async def run(connection: Connection[Any]) -> None:
-            applied[:] = before
-            wakes.__init__()
+            nonlocal wakes
+            applied[:], wakes = before, Wakes()
             for part in parts:
                 await self._swap_finished(connection, part, applied, wakes)
                 live = [(place, change) for place, change in part if not change.before.is_final]
@@ -259,14 +274,14 @@ class TaskWrites:
         """Change tasks that are live; return the changes of those that have children to be told."""
         if not part:
             return []
-        values = columns((_swap_values(change) for _, change in part), len(_SWAP_TYPES))
+        values = columns(_swap_values(change) for _, change in part)
         rows = await where.fetch(self._sql.swap, *values, as_parents)
-        answers: dict[str, str] = {row[0]: row[1] for row in rows}
+        is_parent: dict[str, bool] = {row[0]: row[1] for row in rows}
         parents: list[tuple[int, Change]] = []
         for place, change in part:
-            answer = answers.get(change.before.id)
-            applied[place] = answer in {"kept", "filed"}
-            if answer == "parent":
+            answer = is_parent.get(change.before.id)
+            applied[place] = answer is False
+            if answer:
                 parents.append((place, change))
         wakes.note(change.after for place, change in part if applied[place])
         return parents
@@ -286,7 +301,7 @@ class TaskWrites:
                 if change.before.is_final and change.after.is_final is ends
             ]
             if some:
-                values = columns((_swap_values(change) for _, change in some), len(_SWAP_TYPES))
+                values = columns(_swap_values(change) for _, change in some)
                 done = {row[0] for row in await connection.fetch(query, *values)}
                 for place, change in some:
                     applied[place] = change.before.id in done
@@ -324,7 +339,15 @@ class TaskWrites:
             ended = [task for task in after.values() if task.is_final]
 
 
-_SWAP_TYPES = (*FENCE_TYPES, *STATE_TYPES)
+
+def _path_of(news: list[_New]) -> _Path:
+    tasks = [new.task for new in news]
+    if len({task.id for task in tasks}) != len(tasks):
+        return _Path.RELATED
+    if any(task.depends_on or task.is_final for task in tasks):
+        return _Path.RELATED
+    is_fresh = not any(task.unique_key or task.schedule_id for task in tasks)
+    return _Path.FRESH if is_fresh else _Path.PLAIN
 
 
 def _swap_values(change: Change) -> Row:

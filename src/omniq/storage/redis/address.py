@@ -269,5 +269,6 @@ def _check_cluster(address: Address) -> None:
     if address.durability != "server":
         raise ConfigError(
             f"durability={address.durability!r} is not offered on a Redis Cluster, where WAIT and "
-            "WAITAOF have no one connection to speak for; set appendfsync and min-replicas-to-write on the servers"
+            "WAITAOF have no one connection to speak for; set appendfsync and "
+            "min-replicas-to-write on its servers"
         )

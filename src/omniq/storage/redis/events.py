@@ -95,7 +95,7 @@ class RedisEventStorage(RedisComponent, BaseEventStorage):
     async def _history(
         self, task_id: str, where: EventFilter, limit: int, *, newest: bool
     ) -> list[TaskEvent]:
-        """Return the events of one task: stored in the order of appending, here sorted by moment."""
+        """Return the events of one task: stored as they were appended, here sorted by moment."""
         key = self._server.key("events", "of", task_id)
         lines: list[bytes] = await self._server.call("LRANGE", key, 0, -1, again=True)
         events = [_decoded(line) for line in lines]

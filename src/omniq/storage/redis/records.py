@@ -16,7 +16,7 @@ from omniq.serialization import RecordCodec
 
 State = tuple[Any, ...]
 """Status, attempt, claim_count, token, due_at, lost_leases, worker, cancel_requested, waiting_for,
-progress, error, started_at, finished_at: see the head of ``lua/tasks.lua``."""
+progress, error, started_at, finished_at, expires_at: see the head of ``lua/tasks.lua``."""
 _NEVER = -1
 _STATUS: dict[str, TaskStatus] = {status.value: status for status in TaskStatus}
 
@@ -37,6 +37,7 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     error: str | bool
     started_at: int
     finished_at: int
+    expires_at: int
     place: str
     queue: str
     func: str
@@ -67,6 +68,7 @@ def state_of(task: Task) -> State:
         _text(task.error),
         _stored(task.started_at),
         _stored(task.finished_at),
+        _stored(task.expires_at),
     )
 
 
@@ -120,6 +122,7 @@ def _with_state(task: Task, record: Record) -> Task:
     task.error = None if record.error is False else cast("str", record.error)
     task.started_at = _moment(record.started_at)
     task.finished_at = _moment(record.finished_at)
+    task.expires_at = _moment(record.expires_at)
     return task
 
 

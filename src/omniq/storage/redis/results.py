@@ -97,9 +97,9 @@ def _chunks(encoded: list[bytes]) -> list[tuple[int, int]]:
 
 
 _STANDS = ord("1")
-_SET = script("result_set")
-_GET = script("result_get")
-_FIND = script("result_find")
-_DELETE = script("result_delete")
-_PURGE = script("result_purge")
+_SET = script("result_set", "results")
+_GET = script("result_get", "results")
+_FIND = script("result_find", "results")
+_DELETE = script("result_delete", "results")
+_PURGE = script("result_purge", "results")
 AsyncRedisResultStorage = RedisResultStorage

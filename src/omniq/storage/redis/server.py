@@ -193,8 +193,8 @@ class RedisServer:
         count = confirmed[0] if fsync else confirmed
         if count < 1:
             raise StorageUnavailableError(
-                f"redis server {self.address}: the write was made, but {waiting[0]} did not confirm it"
-                " in time; it may be lost if the server fails now"
+                f"redis server {self.address}: the write was made, but {waiting[0]} did not "
+                "confirm it in time; it may be lost if the server fails now"
             )
         return answer
 

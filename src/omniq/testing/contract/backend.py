@@ -1,4 +1,4 @@
-# ruff: noqa: S101 - tests assert
+# ruff: noqa: S101 - tests assert; a lease token is no password
 """What a backend must do."""
 
 from __future__ import annotations

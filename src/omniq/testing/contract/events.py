@@ -1,10 +1,9 @@
-# ruff: noqa: S101 - tests assert
+# ruff: noqa: S101 - tests assert; a lease token is no password
 """What an event storage must do."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 from datetime import timedelta, timezone
 from typing import Any
 
@@ -21,7 +20,9 @@ from omniq.testing.contract.samples import (
     NOW,
     UNSTORABLE,
     VALUES,
+    Call,
     at,
+    missing_twins,
 )
 
 
@@ -95,7 +96,11 @@ class AppendContract:
         for name, value in fields.items():
             setattr(bad, name, value)
 
-        for call in (lambda: events.append([make_event(), bad]), lambda: events.log_event(bad)):
+        calls: list[Call] = [
+            lambda: events.append([make_event(), bad]),
+            lambda: events.log_event(bad),
+        ]
+        for call in calls:
             with pytest.raises(ValidationError):
                 await call()
 
@@ -107,12 +112,12 @@ class AppendContract:
     ) -> None:
         """No id ever reaches a path, a key or a statement of the store."""
         bad: Any = HOSTILE_NAMES[name]
-        calls = [
+        calls: list[Call] = [
             lambda: events.append([make_event(), make_event(bad)]),
             lambda: events.log_event(make_event(bad)),
         ]
         if bad is not None:
-            calls.append(lambda: events.get_events(bad))  # type: ignore[arg-type,return-value]  # as above
+            calls.append(lambda: events.get_events(bad))
 
         for call in calls:
             with pytest.raises(ValidationError):
@@ -317,13 +322,7 @@ class KeepingContract:
 
     async def test_every_coroutine_has_a_twin(self, events: BaseEventStorage) -> None:
         """By one rule of names; a twin never blocks a loop."""
-        missing = [
-            name
-            for name, method in inspect.getmembers(type(events), inspect.iscoroutinefunction)
-            if not name.startswith("_") and not hasattr(events, f"{name}_sync")
-        ]
-
-        assert missing == []
+        assert missing_twins(events) == []
         with pytest.raises(SyncInAsyncError, match=r"await .*log_event"):
             events.log_event_sync(make_event())
 
@@ -366,10 +365,10 @@ class EventContract(AppendContract, OrderContract, FilterContract, KeepingContra
 
     @pytest.fixture
     def events(self, backend: BaseBackend) -> BaseEventStorage:
-        """The event storage under test."""
+        """Return the event storage under test."""
         return backend.get_event_storage()
 
     @pytest.fixture
     def second(self, second_backend: BaseBackend) -> BaseEventStorage:
-        """Another object on the same store; skipped where stores are not shared."""
+        """Return another object on the same store, or skip where stores are not shared."""
         return second_backend.get_event_storage()

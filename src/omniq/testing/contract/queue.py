@@ -7,7 +7,8 @@ import pytest
 from omniq.backend.base import BaseBackend
 from omniq.storage.base import BaseQueue
 from omniq.testing.contract.queue_claim import ClaimContract, OrderContract, PauseContract
-from omniq.testing.contract.queue_insert import EnqueueContract, InsertContract, MigrationContract
+from omniq.testing.contract.queue_enqueue import EnqueueContract, MigrationContract
+from omniq.testing.contract.queue_insert import InsertContract
 from omniq.testing.contract.queue_lease import ExtendContract, SwapContract
 from omniq.testing.contract.queue_lookup import LookupContract, PurgeContract
 from omniq.testing.contract.queue_methods import ControlContract, DequeueContract, SettleContract
@@ -42,10 +43,10 @@ class QueueContract(
 
     @pytest.fixture
     def queue(self, backend: BaseBackend) -> BaseQueue:
-        """The queue under test."""
+        """Return the queue under test."""
         return backend.get_task_queue()
 
     @pytest.fixture
     def second(self, second_backend: BaseBackend) -> BaseQueue:
-        """Another queue object on the same store; skipped where stores are not shared."""
+        """Return another queue object on the same store, or skip where stores are not shared."""
         return second_backend.get_task_queue()

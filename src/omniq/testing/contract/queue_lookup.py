@@ -1,4 +1,4 @@
-# ruff: noqa: S101 - tests assert
+# ruff: noqa: S101 - tests assert; a lease token is no password
 """What `get`, `find`, `counts` and `purge` promise."""
 
 from __future__ import annotations

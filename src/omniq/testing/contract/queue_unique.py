@@ -1,4 +1,4 @@
-# ruff: noqa: S101 - tests assert
+# ruff: noqa: S101 - tests assert; a lease token is no password
 """What a `unique_key` promises: at most one live task of a queue holds it."""
 
 from __future__ import annotations

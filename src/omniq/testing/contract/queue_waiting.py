@@ -1,10 +1,9 @@
-# ruff: noqa: S101 - tests assert
+# ruff: noqa: S101, S106 - tests assert; a lease token is no password
 """What `wait` and `wait_final` promise, the blocking twins, and two objects on one store."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -22,10 +21,12 @@ from omniq.testing.contract.samples import (
     at,
     claim,
     claim_one,
+    flat,
     ids,
     insert,
     make_task,
     make_tasks,
+    missing_twins,
     running,
     settle,
     status_of,
@@ -53,9 +54,7 @@ class WaitContract:
 
     async def _claimed(self, queue: BaseQueue, *queues: str) -> Task:
         while True:
-            tasks = await queue.claim(
-                queues or ["default"], worker_id="w", lease_token="t"  # noqa: S106 - a lease token
-            )
+            tasks = await queue.claim(queues or ["default"], worker_id="w", lease_token="t")
             if tasks:
                 return tasks[0]
             await queue.wait(queues or ["default"], 3600)
@@ -94,7 +93,9 @@ class WaitContract:
 
     async def test_a_waiter_gets_a_task_whose_lease_ends(self, queue: BaseQueue) -> None:
         """Also a lease that began while it waited, for a task it never could have had."""
-        await queue.enqueue_many([make_task("p", queue_name="q"), make_task("a", depends_on=("p",))])
+        await queue.enqueue_many(
+            [make_task("p", queue_name="q"), make_task("a", depends_on=("p",))]
+        )
         before = await stored(queue, "a")
 
         async with returning(lambda: self._claimed(queue)):
@@ -115,7 +116,9 @@ class WaitContract:
 
     async def test_a_waiter_gets_a_task_freed_by_its_parent(self, queue: BaseQueue) -> None:
         """In whatever queue."""
-        await queue.enqueue_many([make_task("p"), make_task("c", queue_name="q", depends_on=("p",))])
+        await queue.enqueue_many(
+            [make_task("p"), make_task("c", queue_name="q", depends_on=("p",))]
+        )
         run = await queue.dequeue()
         assert run is not None
 
@@ -170,7 +173,9 @@ class WaitContract:
 
     async def test_wait_final_ends_with_the_task(self, queue: BaseQueue) -> None:
         """However it ends."""
-        await queue.enqueue_many([make_task("a"), make_task("b"), make_task("c", depends_on=("b",))])
+        await queue.enqueue_many(
+            [make_task("a"), make_task("b"), make_task("c", depends_on=("b",))]
+        )
         run = await queue.dequeue()
         assert run is not None
 
@@ -204,13 +209,7 @@ class TwinContract:
 
     async def test_every_coroutine_has_a_twin(self, queue: BaseQueue) -> None:
         """By one rule of names."""
-        missing = [
-            name
-            for name, method in inspect.getmembers(type(queue), inspect.iscoroutinefunction)
-            if not name.startswith("_") and not hasattr(queue, f"{name}_sync")
-        ]
-
-        assert missing == []
+        assert missing_twins(queue) == []
 
     async def test_a_life_in_blocking_calls(self, queue: BaseQueue) -> None:
         """The twins see and change the same store as the coroutines."""
@@ -230,16 +229,14 @@ class TwinContract:
         done = await asyncio.to_thread(live)
 
         assert done == await stored(queue, "a")
-        assert await queue.counts() == {
-            "default": {TaskStatus.COMPLETED: 1, TaskStatus.PENDING: 2}
-        }
+        assert await queue.counts() == {"default": {TaskStatus.COMPLETED: 1, TaskStatus.PENDING: 2}}
 
     async def test_a_primitive_in_blocking_calls(self, queue: BaseQueue) -> None:
         """The contract's own methods, too."""
 
         def work() -> list[bool]:
             queue.insert_sync([make_task("a")])
-            (task,) = queue.claim_sync(["default"], worker_id="w", lease_token="t")  # noqa: S106 - a lease token
+            (task,) = queue.claim_sync(["default"], worker_id="w", lease_token="t")
             assert queue.get_sync(["a"]) == queue.find_sync() == [task]
             assert queue.counts_sync() == {"default": {TaskStatus.RUNNING: 1}}
             after = lifecycle.settle(task, lifecycle.Completed(), at(1))
@@ -267,7 +264,7 @@ class TwinContract:
         threads = [asyncio.to_thread(drain) for _ in range(4)]
         taken = await asyncio.gather(*threads, drain_here())
 
-        assert sorted(sum(taken, [])) == ids(make_tasks(100))
+        assert flat(taken) == ids(make_tasks(100))
 
     async def test_a_twin_refuses_to_block_a_loop(self, queue: BaseQueue) -> None:
         """And says what to await instead."""
@@ -316,7 +313,7 @@ class SharedContract:
 
         taken = await asyncio.gather(*(drain(one) for one in (queue, second, queue, second)))
 
-        assert sorted(sum(taken, [])) == ids(make_tasks(120))
+        assert flat(taken) == ids(make_tasks(120))
 
     async def test_fences_hold_across_objects(self, queue: BaseQueue, second: BaseQueue) -> None:
         """The store keeps them, not the object."""

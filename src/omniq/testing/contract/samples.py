@@ -1,9 +1,10 @@
-# ruff: noqa: S101 - tests assert
+# ruff: noqa: S101, S107 - tests assert; a lease token is no password
 """Moments, tasks, names and values the contract is tested with, and calls spelt short."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,8 @@ from omniq import lifecycle
 from omniq.clock import utcnow
 from omniq.models.task import Task, TaskStatus
 from omniq.storage.base import BaseQueue, Change, Inserted, Lease
+
+Call = Callable[[], Awaitable[object]]
 
 NOW = utcnow()
 MICROSECOND = 0.000_001
@@ -120,7 +123,7 @@ async def claim(
     queue: BaseQueue,
     *queues: str,
     limit: int = 100,
-    token: str = "token",  # noqa: S107 - a lease token
+    token: str = "token",
     lease_seconds: float = 30.0,
     now: datetime = NOW,
 ) -> list[Task]:
@@ -138,7 +141,7 @@ async def claim(
 async def claim_one(
     queue: BaseQueue,
     *queues: str,
-    token: str = "token",  # noqa: S107 - a lease token
+    token: str = "token",
     lease_seconds: float = 30.0,
     now: datetime = NOW,
 ) -> Task:
@@ -174,7 +177,7 @@ async def end(
     return run
 
 
-def running(task: Task, now: datetime = NOW, token: str = "locked") -> Task:  # noqa: S107 - see claim
+def running(task: Task, now: datetime = NOW, token: str = "locked") -> Task:
     """Return a task as a claim of 30 seconds leaves it."""
     return lifecycle.claim(
         task,
@@ -210,3 +213,15 @@ def lease_of(task: Task) -> Lease:
 def ids(tasks: Sequence[Task]) -> list[str]:
     """Return the ids of tasks, in order."""
     return [task.id for task in tasks]
+
+
+def flat(lists: Sequence[list[str]]) -> list[str]:
+    """Return the items of all lists, sorted."""
+    return sorted(item for items in lists for item in items)
+
+
+def missing_twins(component: object) -> list[str]:
+    """Return the names of the public coroutine methods that have no blocking twin."""
+    methods = inspect.getmembers(type(component), inspect.iscoroutinefunction)
+    public = [name for name, _ in methods if not name.startswith("_")]
+    return [name for name in public if not hasattr(component, f"{name}_sync")]

@@ -6,20 +6,17 @@ while looks > 0 do
   local first = cursor == '' and '-' or '(' .. cursor
   local step = math.min(looks, 500)
   local ids = redis.call('ZRANGEBYLEX', PREFIX .. 'results', first, '+', 'LIMIT', 0, step)
-  local keys = {}
+  local found = get_many(keys_of(ids))
   for n = 1, #ids do
-    keys[n] = PREFIX .. 'result:' .. ids[n]
-  end
-  local found = get_many(keys)
-  for n = 1, #ids do
+    local _, start = nil, nil
     if found[n] then
-      local ends_at, start = string.match(found[n], '^%d+:(%d*):()')
-      if ends_at == '' or tonumber(ends_at) > now then
-        answers[#answers + 1] = string.sub(found[n], start)
-        if #answers > limit then
-          answers[1] = ids[n]
-          return answers
-        end
+      _, start = parted(found[n], now)
+    end
+    if start then
+      answers[#answers + 1] = string.sub(found[n], start)
+      if #answers > limit then
+        answers[1] = ids[n]
+        return answers
       end
     end
   end

@@ -16,7 +16,7 @@ for n = 1, #keys do
   local id, claim, ends_at = ARGV[position], tonumber(ARGV[position + 1]), ARGV[position + 2]
   local known = claims[id]
   if not known and stored[n] then
-    known = tonumber(string.match(stored[n], '^(%d+):'))
+    known = parted(stored[n], now)
   end
   if known and known > claim then
     answers[n] = '0'

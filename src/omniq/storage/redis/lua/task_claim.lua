@@ -47,6 +47,9 @@ for n = 6, #ARGV do
   end
 end
 write_indexes()
+for _, queue in ipairs(queues) do
+  lane_of(queue).woken = false
+end
 
 -- lifecycle.claim, of a task just taken out of `ready`; false for one that is not to be had: lined up
 -- at a later moment than now, or changed by a caller whose moments go backwards.
@@ -94,7 +97,6 @@ end
 
 for _, queue in ipairs(queues) do
   take(queue)
-  lane_of(queue).woken = false
 end
 write_all()
 if #taken >= limit then

@@ -19,13 +19,15 @@
 --
 -- A record is an array; false means None in a text, -1 in a moment.
 local STATUS, ATTEMPT, CLAIMS, TOKEN, DUE, LOST, WORKER, CANCEL, UNFINISHED = 1, 2, 3, 4, 5, 6, 7, 8, 9
-local PROGRESS, ERROR, STARTED, FINISHED = 10, 11, 12, 13
-local STATE = 13
+local PROGRESS, ERROR, STARTED, FINISHED, EXPIRES = 10, 11, 12, 13, 14
+local STATE = EXPIRES
 -- The place in line (20 characters before the id), then parts of the request, then our own notes.
-local PLACE, QUEUE, FUNC, KEY, SCHEDULE, RELEASES, RUN_AT, PARENTS = 14, 15, 16, 17, 18, 19, 20, 21
-local NONCE, HAS_CHILDREN, WATCHED = 22, 23, 24
+local PLACE, QUEUE, FUNC, KEY, SCHEDULE, RELEASES, RUN_AT, PARENTS = 15, 16, 17, 18, 19, 20, 21, 22
+local NONCE, HAS_CHILDREN, WATCHED = 23, 24, 25
 local PLACE_LENGTH = 20
 local TOKEN_SECONDS, INBOX_SECONDS = 300, 60
+-- Who waits looks again after five seconds; a lease that ends sooner is worth a token.
+local LONGEST_BLOCK = 5000000
 
 local FINAL = { completed = true, failed = true, cancelled = true, expired = true }
 
@@ -156,6 +158,7 @@ local function place(id, task)
   count(lane, status, 1)
   if status == 'running' then
     add(lane.leased, score_of(task[DUE]), task[PLACE] .. id)
+    lane.woken = lane.woken or task[DUE] - now < LONGEST_BLOCK
   elseif status == 'pending' then
     add(lane.ready, '0', task[PLACE] .. id)
     lane.woken = true

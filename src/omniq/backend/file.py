@@ -1,0 +1,117 @@
+"""The file backend: a folder a person can look into with `ls`, with all four components."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from omniq.backend.base import BaseBackend
+from omniq.exceptions import CapabilityError, ConfigError
+from omniq.models.config import FileConfig
+from omniq.storage.file import (
+    FileEventStorage,
+    FileQueue,
+    FileResultStorage,
+    FileScheduleStorage,
+)
+from omniq.storage.file.location import Location, locate
+
+_URL_OPTIONS = ("allow_network", "compression", "durability", "serialization_format")
+
+
+class FileBackend(BaseBackend):
+    """Tasks, results, events and schedules in the folders of one base directory.
+
+    Args:
+        base_dir: a folder, made if missing; or a bucket path or URL. Without it,
+            ``OMNIQ_FSSPEC_URI`` and ``OMNIQ_BASE_DIR`` decide, else ``omniq_data``.
+        fs_protocol: the file system, as fsspec calls it; a scheme in `base_dir` says the same.
+        fs_kwargs: options for the file system of fsspec; a local disk needs none and ignores them.
+        options: the other fields of `FileConfig`.
+
+    Raises:
+        ConfigError: an option makes no sense.
+    """
+
+    capabilities = FileQueue.capabilities
+
+    def __init__(
+        self,
+        base_dir: str | Path | None = None,
+        fs_protocol: str = "file",
+        fs_kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        place = FileConfig.from_env().location if base_dir is None else str(base_dir)
+        self.config = _config(place, dict(fs_kwargs or {}), options)
+        self.location: Location = locate(place, fs_protocol, fs_kwargs)
+
+    def __repr__(self) -> str:
+        return f"FileBackend({str(self.location)!r})"
+
+    @classmethod
+    def from_url(cls, url: str) -> FileBackend:
+        """Return the backend of a URL such as ``file:///var/jobs`` or ``s3://bucket/jobs``.
+
+        On a local disk, ``?durability=fast`` and the like set options.
+
+        Raises:
+            ConfigError: an option is unknown or makes no sense.
+        """
+        place, _, query = url.partition("?")
+        options: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
+        unknown = options.keys() - set(_URL_OPTIONS)
+        if unknown:
+            valid = ", ".join(_URL_OPTIONS)
+            raise ConfigError(f"{place}: no option {min(unknown)!r}; valid are: {valid}")
+        return cls(place, **options)
+
+    @classmethod
+    def from_config(cls, config: FileConfig) -> FileBackend:
+        """Return the backend of a configuration."""
+        fields = msgspec.structs.asdict(config)
+        for name in ("base_dir", "fsspec_uri", "storage_options"):
+            fields.pop(name)
+        return cls(config.location, fs_kwargs=config.storage_options, **fields)
+
+    def _make_queue(self) -> FileQueue:
+        return FileQueue(self._local(), tasks_dir=self.config.tasks_dir, **self._options())
+
+    def _make_results(self) -> FileResultStorage:
+        return FileResultStorage(
+            self._local(), results_dir=self.config.results_dir, **self._options()
+        )
+
+    def _make_events(self) -> FileEventStorage:
+        return FileEventStorage(self._local(), events_dir=self.config.events_dir, **self._options())
+
+    def _make_schedules(self) -> FileScheduleStorage:
+        return FileScheduleStorage(
+            self._local(), schedules_dir=self.config.schedules_dir, **self._options()
+        )
+
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self.config, name) for name in _URL_OPTIONS}
+
+    def _local(self) -> Path:
+        if not self.location.is_local:
+            raise CapabilityError(
+                f"{self.location!r}: this version keeps files on local disks only"
+            )
+        return self.location.local_path()
+
+
+def _config(place: str, storage_options: dict[str, Any], options: dict[str, Any]) -> FileConfig:
+    fields = {"base_dir": place, "storage_options": storage_options, **options}
+    try:
+        return msgspec.convert(fields, FileConfig, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"file backend: {error}") from error
+
+
+AsyncFileBackend = FileBackend
