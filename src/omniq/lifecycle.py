@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from omniq.models.result import ErrorInfo
-from omniq.models.task import Task, TaskStatus, exception_name
+from omniq.models.task import DAMAGED, Task, TaskStatus, exception_name
 from omniq.retry import NO_RETRY, allows_retry, delay_before_retry, names_of
 
 CRASH_LIMIT = 3
@@ -115,15 +115,34 @@ def failure(error: BaseException | str, *, final: bool = False) -> Failed:
 
 def error_info(error: BaseException) -> ErrorInfo:
     """Return an exception as text, with its traceback shortened to its last 64 KiB."""
-    trace = "".join(traceback.format_exception(error))
-    message = str(error)[:TRACEBACK_LIMIT]
-    return ErrorInfo(exception_name(type(error)), message, trace[-TRACEBACK_LIMIT:])
+    trace = "".join(traceback.format_exception(error))[-TRACEBACK_LIMIT:]
+    message = clean_text(_message_of(error), TRACEBACK_LIMIT)
+    return ErrorInfo(exception_name(type(error)), message, clean_text(trace, TRACEBACK_LIMIT))
+
+
+def _message_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:  # noqa: BLE001 - an exception of the user's that cannot say what it is
+        return f"<no message: its __str__ raised {type(second).__name__}>"
+
+
+def clean_text(text: str, limit: int = ERROR_TEXT_LIMIT) -> str:
+    """Return a text every store can hold: of bounded length, NUL and half characters escaped.
+
+    File names that are no Unicode carry lone surrogates into error messages.
+    """
+    text = text[:limit].replace("\0", "\\0")
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def verdict_on_claim(task: Task, now: datetime) -> Outcome | None:
     """Return how a just claimed task ends without running, or None when it should run."""
     if task.cancel_requested:
         return Cancelled("cancelled before it ran again")
+    if DAMAGED in task.metadata:
+        problem = f"the stored request cannot be read: {task.metadata[DAMAGED]}"
+        return Failed(ErrorInfo("omniq.DamagedTask", problem), final=True)
     if task.lost_leases >= CRASH_LIMIT:
         reason = f"poisoned: {task.lost_leases} workers died or hung while running it"
         return Failed(ErrorInfo("omniq.PoisonedTask", reason), final=True)
@@ -250,7 +269,7 @@ def merge_running(stored: Task, after: Task) -> Task:
 
 def _failed(task: Task, outcome: Failed, now: datetime) -> Task:
     policy = task.retry or NO_RETRY
-    text = str(outcome.error)[:ERROR_TEXT_LIMIT]
+    text = str(outcome.error)
     if outcome.final or not allows_retry(policy, task.attempt, outcome.exception_names):
         return _ended(task, TaskStatus.FAILED, now, text)
     delay = outcome.delay_seconds
@@ -273,7 +292,7 @@ def _parking_delay(task: Task) -> float:
 def _scheduled(after: Task, now: datetime, delay: float, reason: str) -> Task:
     after.status = TaskStatus.SCHEDULED
     after.due_at = now + timedelta(seconds=delay)
-    after.error = reason[:ERROR_TEXT_LIMIT]
+    after.error = clean_text(reason)
     return after
 
 
@@ -291,7 +310,7 @@ def _ended(task: Task, status: TaskStatus, now: datetime, error: str | None = No
     after.lease_token = after.due_at = None
     after.finished_at = now
     after.waiting_for = 0
-    after.error = error
+    after.error = None if error is None else clean_text(error)
     return after
 
 

@@ -107,6 +107,18 @@ def to_plain(value: Any, path: str = "value", depth: int = 0) -> Any:
     return _tagged(value, kind, path, depth)
 
 
+def json_text(value: Any, path: str) -> str:
+    """Return a value of the closed set as one line of JSON.
+
+    Raises:
+        SerializationError: as `to_plain`; or a text in it is no Unicode.
+    """
+    try:
+        return msgspec.json.encode(to_plain(value, path)).decode()
+    except UnicodeEncodeError as error:
+        raise SerializationError(path, str(error)) from error
+
+
 def from_plain(data: Any) -> Any:
     """Rebuild a value from plain data.
 

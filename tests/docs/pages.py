@@ -71,7 +71,8 @@ class Block:
 
 def pages() -> list[Path]:
     """Return all pages people read."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    found = sorted((ROOT / "docs").rglob("*.md"))
+    return [ROOT / "README.md", *(page for page in found if "template" not in page.name)]
 
 
 def blocks(page: Path) -> Iterator[Block]:

@@ -45,6 +45,8 @@ class TaskStatus(StrEnum):
         return next((member for member in cls if member.value == text), aliases.get(text))
 
 
+DAMAGED = "omniq.damaged"
+"""Key in the metadata of a task whose stored request cannot be read; its value says why."""
 FINAL_STATUSES = frozenset(
     {TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.EXPIRED}
 )

@@ -41,6 +41,8 @@ SECONDS = st.sampled_from([0.0, 0.000_001, 1.0, 5.0, 30.0])
 LEASES = st.sampled_from([0.001, 5.0, 30.0])
 IDS = st.sampled_from([f"task-{n}" for n in range(8)])
 
+NOTHING: Any = multiple()
+
 outcomes = st.one_of(
     st.builds(lifecycle.Completed),
     st.builds(
@@ -66,6 +68,7 @@ def new_tasks(draw: st.DrawFn) -> dict[str, Any]:
         "priority": draw(st.integers(-1, 1)),
         "created_at": draw(st.sampled_from([-2.0, -1.0])),
         "run_at": draw(st.sampled_from([None, None, 0.0, 0.000_001, 5.0])),
+        "expires_at": draw(st.sampled_from([None, None, 5.0])),
         "unique_key": draw(st.sampled_from([None, None, "key"])),
         "depends_on": draw(st.just(()) | st.lists(IDS, max_size=2, unique=True).map(tuple)),
         "on_parent_failure": draw(st.sampled_from(["cancel", "release"])),
@@ -149,7 +152,7 @@ class QueueMachine(RuleBasedStateMachine):
         """Lease exactly this task by compare-and-swap."""
         task = self._look(task_id)
         if task is None or task.status is not TaskStatus.PENDING:
-            return multiple()
+            return NOTHING
         self.claims += 1
         after = lifecycle.claim(
             task,
@@ -158,7 +161,7 @@ class QueueMachine(RuleBasedStateMachine):
             lease_ends_at=self.now + timedelta(seconds=5),
             now=self.now,
         )
-        return multiple(after) if self._swap(task, after) else multiple()
+        return multiple(after) if self._swap(task, after) else NOTHING
 
     @rule(tasks=st.lists(held, min_size=1, max_size=3), seconds=SECONDS)
     def beat(self, tasks: list[Task], seconds: float) -> None:
@@ -177,6 +180,11 @@ class QueueMachine(RuleBasedStateMachine):
     def settle(self, task: Task, outcome: lifecycle.Outcome) -> None:
         """End a run, whether or not it still holds its task."""
         self._swap(task, lifecycle.settle(task, outcome, self.now))
+
+    @rule(task=consumes(held))
+    def complete(self, task: Task) -> None:
+        """End a run well: the commonest end, and the one that children wait for."""
+        self._swap(task, lifecycle.settle(task, lifecycle.Completed(), self.now))
 
     @rule(task=held)
     def report_progress(self, task: Task) -> None:
@@ -274,10 +282,10 @@ class QueueMachine(RuleBasedStateMachine):
     def _task(self, fields: dict[str, Any]) -> Task:
         moments: dict[str, Any] = {
             name: None if fields[name] is None else self.now + timedelta(seconds=fields[name])
-            for name in ("created_at", "run_at")
+            for name in ("created_at", "run_at", "expires_at")
         }
         parents = tuple(one for one in fields["depends_on"] if one != fields["id"])
-        return Task(func="job", **{**fields, **moments, "depends_on": parents})
+        return Task(func="job", **(fields | moments | {"depends_on": parents}))
 
     def _look(self, task_id: str) -> Task | None:
         return self.runner.run(self.model.get_task(task_id))
@@ -299,7 +307,7 @@ class QueueMachine(RuleBasedStateMachine):
         return found
 
 
-async def _answer(call: Call, queue: BaseQueue) -> Any:
+async def _answer(call: Call, queue: BaseQueue) -> object:
     """Return what the call returned, or the class of the error it raised."""
     try:
         return await call(queue)
@@ -320,10 +328,10 @@ async def _next_due(queue: BaseQueue) -> datetime | None:
     return await queue._next_due(list(QUEUES))  # pyright: ignore[reportPrivateUsage] - a primitive
 
 
-def _comparable(answer: Any) -> Any:
+def _comparable(answer: object) -> object:
     """Which of several failed parents an error names is not promised: leave that out."""
     if isinstance(answer, list):
-        return [_comparable(item) for item in cast("list[Any]", answer)]
+        return [_comparable(item) for item in cast("list[object]", answer)]
     if isinstance(answer, Task) and answer.error and answer.error.startswith("parent "):
         answer = copy(answer)
         answer.error = "parent"

@@ -152,6 +152,21 @@ class Folders:
 
         self._in(folder, create, make=True)
 
+    def create(self, folder: str, name: str, data: bytes, *, micros: int | None, mode: int) -> bool:
+        """Make a file, which for a moment is there but not whole; False if there is one."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE_FLAGS
+        try:
+            file = self._in(folder, lambda fd: os.open(name, flags, mode, dir_fd=fd), make=True)
+        except FileExistsError:
+            return False
+        try:
+            write_all(file, data)
+            if micros is not None:
+                set_time(file, micros)
+        finally:
+            os.close(file)
+        return True
+
     def rename(self, folder: str, name: str, to_folder: str, to_name: str) -> None:
         """Move a file; one that is there already is replaced. Raises FileNotFoundError."""
         self._between(

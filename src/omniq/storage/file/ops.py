@@ -70,6 +70,10 @@ class TaskWrite(msgspec.Struct, array_like=True, tag="T", frozen=True):
     payload: bytes | None = None
     micros: int | None = None
 
+    def line(self) -> bytes:
+        """Return the first line, filled up, with its line break."""
+        return self.head.ljust(self.size - 2) + b",\n"
+
 
 Op = Put | Drop | Move | TaskWrite
 
@@ -100,13 +104,20 @@ def apply(files: Folders, ops: Sequence[Op], *, again: bool = False) -> None:
             case TaskWrite():
                 _write_task(files, op, again=again)
             case Put():
-                files.write(op.folder, op.name, op.data, micros=op.micros, mode=op.mode)
+                _put(files, op)
             case Drop():
                 files.delete(op.folder, op.name)
                 if op.prune:
                     files.prune(op.folder)
             case Move():
                 _move(files, op)
+
+
+def _put(files: Folders, op: Put) -> None:
+    """Write a file. All who read hold the lock, so a new one may grow under its own name."""
+    where = op.folder, op.name, op.data
+    if not files.create(*where, micros=op.micros, mode=op.mode):
+        files.write(*where, micros=op.micros, mode=op.mode)
 
 
 def _move(files: Folders, op: Move) -> None:
@@ -147,9 +158,9 @@ def _write_file(files: Folders, op: TaskWrite) -> int:
         file = files.open_file(INDEX, op.task_id + SUFFIX, flags, make=op.payload is not None)
     except FileNotFoundError:
         return 0
-    head = op.head.ljust(op.size - 2) + b",\n"
+    line = op.line()
     try:
-        write_all(file, head if op.payload is None else head + op.payload)
+        write_all(file, line if op.payload is None else line + op.payload)
         if op.micros is not None:
             set_time(file, op.micros)
         return os.fstat(file).st_nlink

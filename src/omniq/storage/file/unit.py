@@ -8,6 +8,7 @@ import logging
 
 from omniq.exceptions import SerializationError
 from omniq.models.task import Task, TaskStatus
+from omniq.storage.file.cache import TextCache
 from omniq.storage.file.codec import FileCodec
 from omniq.storage.file.ops import ASIDE, INDEX, SUFFIX, Drop, Move, Put
 from omniq.storage.file.records import Stored, new_record, read_record
@@ -23,9 +24,10 @@ _WAKES = (TaskStatus.PENDING, TaskStatus.SCHEDULED)
 class Unit:
     """A unit of work over a `Batch`; `finish` turns what was changed into its operations."""
 
-    def __init__(self, batch: Batch, codec: FileCodec) -> None:
+    def __init__(self, batch: Batch, codec: FileCodec, texts: TextCache) -> None:
         self.batch = batch
         self._codec = codec
+        self._texts = texts
         self._tasks: dict[str, Stored | None] = {}
         self._keys: dict[str, str | None] = {}
 
@@ -89,11 +91,17 @@ class Unit:
 
     def _read(self, task_id: str) -> Stored | None:
         try:
-            text = self.batch.files.read(INDEX, task_id + SUFFIX)
-            return None if text is None else read_record(task_id, text)
+            text = self._texts.get(task_id)
+            if text is None:
+                text = self.batch.files.read(INDEX, task_id + SUFFIX)
+                if text is None:
+                    return None
+                self._texts.put(task_id, text)
+            return read_record(task_id, text)
         except (SerializationError, OSError) as error:
             if isinstance(error, OSError) and not _is_misplaced(error):
                 raise
+            self._texts.drop(task_id)
             logger.error("set task %s aside, to %s: %s", task_id, ASIDE, error)  # noqa: TRY400 - no bug
             self.batch.ops.append(Move(INDEX, task_id + SUFFIX, ASIDE, task_id + SUFFIX))
             return None

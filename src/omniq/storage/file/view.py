@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from omniq.models.task import TaskStatus
+from omniq.storage.file.cache import TextCache
 from omniq.storage.file.folders import Folders
 from omniq.storage.file.lanes import Lane
 from omniq.storage.file.listing import Listing
@@ -17,10 +18,11 @@ _TIMED = (TaskStatus.SCHEDULED.value, TaskStatus.RUNNING.value)
 
 
 class TaskView(View):
-    """Lanes of the queues this process claims from, the paused queues, and all ids while listed."""
+    """Lanes of the queues this process claims from, paused queues, texts, all ids while listed."""
 
     def __init__(self) -> None:
         self.listing = Listing()
+        self.texts = TextCache()
         self._lanes: dict[str, Lane] = {}
         self._paused: set[str] | None = None
 
@@ -75,10 +77,21 @@ class TaskView(View):
     def forget(self) -> None:
         """Look at everything anew when it is needed."""
         self.listing.forget()
+        self.texts.clear()
         self._lanes.clear()
         self._paused = None
 
+    def _remember(self, op: TaskWrite) -> None:
+        known = self.texts.get(op.task_id)
+        if op.to is None:
+            self.texts.drop(op.task_id)
+        elif op.payload is not None:
+            self.texts.put(op.task_id, op.line() + op.payload)
+        elif known is not None:
+            self.texts.put(op.task_id, op.line() + known[op.size :])
+
     def _observe_task(self, op: TaskWrite) -> None:
+        self._remember(op)
         if op.was is None:
             self.listing.add(op.task_id)
         lane = self._lanes.get(op.queue)

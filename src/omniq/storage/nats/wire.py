@@ -12,42 +12,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from nats.aio.client import Client
+
+from omniq.storage.nats.frames import Delivery, Frame
 
 logger = logging.getLogger(__name__)
 
 FRAMES_AT_ONCE = 1000
 BYTES_AT_ONCE = 4 << 20
-_STATUS = b"NATS/1.0 "
 _PING_SECONDS = 5
 _PINGS_UNANSWERED = 2
-
-
-class Frame(NamedTuple):
-    """A message to be sent: `headers` are encoded lines, each ending in CRLF."""
-
-    subject: str
-    data: bytes = b""
-    headers: bytes = b""
-
-
-class Delivery(NamedTuple):
-    """A message that came in, as it came."""
-
-    subject: bytes
-    reply: bytes
-    data: bytes
-    headers: bytes | None
-
-    @property
-    def status(self) -> int:
-        """The status of a message without content (404, 503 …); 0 for any other."""
-        if self.headers is None or not self.headers.startswith(_STATUS):
-            return 0
-        code = self.headers[len(_STATUS) : len(_STATUS) + 3]
-        return int(code) if code.isdigit() else 0
 
 
 class WireLostError(Exception):

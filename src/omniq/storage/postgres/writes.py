@@ -84,14 +84,14 @@ class TaskWrites:
         done: dict[int, Inserted] = {}
         for _ in range(_TURNS):
             stored = await self._insert_once(list(left.values()), now)
-            places = [place for place, ok in zip(list(left), stored, strict=True) if ok]
-            for place in places:
-                done[place] = Inserted(left.pop(place).task.id, stored=True)
-            if not left:
-                return [done[place] for place in range(len(tasks))]
+            for place, is_stored in zip(list(left), stored, strict=True):
+                if is_stored:
+                    done[place] = Inserted(left.pop(place).task.id, stored=True)
             for place, holder in (await self._holders(left)).items():
                 del left[place]
                 done[place] = Inserted(holder, stored=False)
+            if not left:
+                return [done[place] for place in range(len(tasks))]
         raise StorageUnavailableError("the unique keys of new tasks kept changing hands; try again")
 
     async def swap(self, changes: Sequence[Change], now: datetime | None) -> list[bool]:
@@ -235,6 +235,8 @@ class TaskWrites:
 
     async def _holders(self, left: dict[int, _New]) -> dict[int, str]:
         """By place, the ids that stand for tasks which could not be stored, where known."""
+        if not left:
+            return {}
         rows = [(new.task.id, new.task.queue_name, new.task.unique_key) for new in left.values()]
         found = await self._db.fetch(self._sql.holders, *map(list, zip(*rows, strict=True)))
         places = list(left)

@@ -132,11 +132,11 @@ class RedisQueue(RedisComponent, BaseQueue):
         return {name.decode() for name in names}
 
     async def _next_due(self, queues: list[str]) -> datetime | None:
-        _, _, first = await self._server.run(_PEEK, *queues, again=True)
+        _, _, first = await self._server.run(_PEEK, "", *queues, again=True)
         return from_micros(int(first)) if first else None
 
     async def _wait(self, queues: list[str], timeout: float) -> None:
-        now, ready, first = await self._server.run(_PEEK, *queues, again=True)
+        now, ready, first = await self._server.run(_PEEK, "1", *queues, again=True)
         pause = min(timeout, LONGEST_BLOCK_SECONDS)
         if first:
             pause = min(pause, max(0, int(first) - int(now)) / 1e6)

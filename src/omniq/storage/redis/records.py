@@ -87,8 +87,9 @@ def item_of(task: Task) -> tuple[str, State, tuple[str, ...]]:
     return task.id, state_of(task) + request + _NOTES, task.depends_on
 
 
-_NOTES = ("", "", False, False)
-"""Unfinished parents, name of the last write, whether somebody depends on it, or waits for it."""
+_NOTES = ("", "", False, False, False)
+"""Unfinished parents, name of the last write, whether a task or a caller waits for it,
+and whether its lease lapsed."""
 
 
 def read_tasks(codec: RecordCodec, rows: Sequence[bytes]) -> list[Task]:
@@ -96,11 +97,11 @@ def read_tasks(codec: RecordCodec, rows: Sequence[bytes]) -> list[Task]:
     return [read_task(codec, rows[n], rows[n + 1], rows[n + 2]) for n in range(0, len(rows), 3)]
 
 
-def read_task(codec: RecordCodec, task_id: bytes, stored: bytes, payload: bytes) -> Task:
+def read_task(codec: RecordCodec, task_id: bytes, stored: bytes, payload: bytes | None) -> Task:
     """Return one task; a damaged payload becomes a task that says so when it runs."""
     record = _read_record(stored)
     try:
-        task: Task = codec.decode(payload)
+        task: Task = codec.decode(payload or b"")
     except SerializationError as error:
         damage = {"omniq.damaged": error.problem}
         name = task_id.decode()

@@ -29,12 +29,17 @@ class BulkInsert:
         self._one = f"{head} {marks} {tail}"
         self._many = f"{head} {', '.join([marks] * ROWS_PER_STATEMENT)} {tail}"
 
-    def run(self, connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> int:
-        """Insert the rows; return how many were written."""
+    def run(
+        self,
+        connection: sqlite3.Connection,
+        rows: Sequence[tuple[Any, ...]],
+        tail_values: tuple[Any, ...] = (),
+    ) -> int:
+        """Insert the rows; return how many were written. `tail_values` fill the marks of the tail."""
         written, whole = 0, len(rows) - len(rows) % ROWS_PER_STATEMENT
         for start in range(0, whole, ROWS_PER_STATEMENT):
             values = tuple(chain.from_iterable(rows[start : start + ROWS_PER_STATEMENT]))
-            written += connection.execute(self._many, values).rowcount
-        if whole < len(rows):
-            written += connection.executemany(self._one, rows[whole:]).rowcount
+            written += connection.execute(self._many, values + tail_values).rowcount
+        for row in rows[whole:]:
+            written += connection.execute(self._one, row + tail_values).rowcount
         return written

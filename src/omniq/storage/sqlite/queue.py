@@ -30,6 +30,7 @@ from omniq.storage.sqlite.database import Database, Durability, Transaction
 from omniq.storage.sqlite.rows import (
     STATE_COLUMNS,
     micros,
+    moment as at_moment,
     read_task,
     set_state,
     task_codec,
@@ -118,7 +119,8 @@ class SQLiteQueue(BaseQueue):
         task.status = TaskStatus.RUNNING
         task.attempt, task.claim_count, task.lost_leases = row[7], row[8], row[9]
         task.cancel_requested, task.error = bool(row[10]), row[11]
-        task.finished_at, task.waiting_for = None, 0
+        task.expires_at, task.finished_at = at_moment(row[12]), None
+        task.progress, task.waiting_for = None, 0
         task.lease_token, task.worker_id = lease_token, worker_id
         task.started_at, task.due_at = now, ends_at
         return task

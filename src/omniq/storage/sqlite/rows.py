@@ -8,7 +8,7 @@ from typing import Any
 
 from omniq.clock import from_micros, to_micros
 from omniq.exceptions import SerializationError
-from omniq.models.task import Task, TaskStatus
+from omniq.models.task import DAMAGED, Task, TaskStatus
 from omniq.serialization import RecordCodec, SerializationFormat
 
 STATE_COLUMNS = (
@@ -25,6 +25,7 @@ STATE_COLUMNS = (
     "error",
     "started_at",
     "finished_at",
+    "expires_at",
 )
 TASK_COLUMNS = (
     "seq",
@@ -71,6 +72,7 @@ def state_values(task: Task) -> tuple[Any, ...]:
         task.error,
         micros(task.started_at),
         micros(task.finished_at),
+        micros(task.expires_at),
     )
 
 
@@ -104,6 +106,7 @@ def set_state(task: Task, row: Sequence[Any]) -> Task:
     task.error = row[10]
     task.started_at = moment(row[11])
     task.finished_at = moment(row[12])
+    task.expires_at = moment(row[13])
     return task
 
 
@@ -115,5 +118,5 @@ def read_task(
         return decode(data)
     except SerializationError as error:
         return Task(
-            id=task_id, queue_name=queue, func=func, metadata={"omniq.damaged": error.problem}
+            id=task_id, queue_name=queue, func=func, metadata={DAMAGED: error.problem}
         )

@@ -40,7 +40,8 @@ CREATE TABLE {task} (
     progress REAL,
     error TEXT,
     started_at INTEGER,
-    finished_at INTEGER
+    finished_at INTEGER,
+    expires_at INTEGER
 ) STRICT;
 CREATE TABLE {payload} (seq INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
 CREATE INDEX {task}_ready ON {task} (queue, priority DESC, created_at, id)
@@ -56,6 +57,7 @@ CREATE TABLE {dependency} (
     child_id TEXT NOT NULL,
     PRIMARY KEY (parent_id, child_id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX {dependency}_child ON {dependency} (child_id);
 CREATE TABLE {paused} (queue TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE {result} (
     seq INTEGER PRIMARY KEY,

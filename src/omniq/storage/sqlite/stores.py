@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from omniq.clock import from_micros, to_micros, utcnow
 from omniq.models.event import TaskEvent
 from omniq.models.result import TaskResult
 from omniq.models.schedule import Schedule
-from omniq.serialization import MAX_RESULT_BYTES, RecordCodec, SerializationFormat, from_plain, to_plain
+from omniq.serialization import MAX_RESULT_BYTES, RecordCodec, SerializationFormat, from_plain, json_text
 from omniq.storage.base import (
     BaseEventStorage,
     BaseResultStorage,
@@ -26,8 +24,6 @@ from omniq.storage.sqlite.bulk import BulkInsert
 from omniq.storage.sqlite.database import Database, Durability, Transaction
 from omniq.storage.sqlite.rows import micros
 
-_TO_JSON = msgspec.json.Encoder()
-_FROM_JSON = msgspec.json.Decoder()
 IDS_PER_QUERY = 500
 
 
@@ -70,7 +66,7 @@ class SQLiteResultStorage(_SQLiteStorage, BaseResultStorage):
             4,
             "ON CONFLICT (task_id) DO UPDATE SET "
             "claim_count = excluded.claim_count, expires_at = excluded.expires_at, "
-            "data = excluded.data WHERE excluded.claim_count >= claim_count",
+            "data = excluded.data WHERE excluded.claim_count >= claim_count OR expires_at <= ?",
         )
 
     async def _set(self, results: list[TaskResult]) -> list[bool]:
@@ -86,10 +82,10 @@ class SQLiteResultStorage(_SQLiteStorage, BaseResultStorage):
 
     def write_rows(self, transaction: Transaction, rows: list[tuple[Any, ...]]) -> list[bool]:
         """Write rows within a transaction; for each, whether it now stands."""
-        connection = transaction.connection
-        if self._upsert.run(connection, rows) == len(rows):
+        connection, now = transaction.connection, (to_micros(utcnow()),)
+        if self._upsert.run(connection, rows, now) == len(rows):
             return [True] * len(rows)
-        return [self._upsert.run(connection, [row]) == 1 for row in rows]
+        return [self._upsert.run(connection, [row], now) == 1 for row in rows]
 
     def is_kept_in(self, database: Database) -> bool:
         """Whether a transaction of this database can write these results."""
@@ -114,8 +110,12 @@ class SQLiteResultStorage(_SQLiteStorage, BaseResultStorage):
         return [self._codec.decode(found[key]) if key in found else None for key in task_ids]
 
     async def _delete(self, task_ids: list[str]) -> int:
-        query = f"DELETE FROM {self._table} WHERE task_id = ?"  # noqa: S608
-        rows = [(task_id,) for task_id in dict.fromkeys(task_ids)]
+        query = (
+            f"DELETE FROM {self._table} WHERE task_id = ? "  # noqa: S608
+            "AND (expires_at IS NULL OR expires_at > ?)"
+        )
+        now = to_micros(utcnow())
+        rows = [(task_id, now) for task_id in dict.fromkeys(task_ids)]
         return await self._db.write(
             lambda transaction: transaction.connection.executemany(query, rows).rowcount
         )
@@ -172,9 +172,7 @@ class SQLiteEventStorage(_SQLiteStorage, BaseEventStorage):
                 to_micros(item.timestamp),
                 item.worker_id,
                 item.message,
-                _TO_JSON.encode(to_plain(item.details, "details")).decode()
-                if item.details
-                else None,
+                json_text(item.details, "details") if item.details else None,
             )
             for item in events
         ]

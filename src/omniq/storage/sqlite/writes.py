@@ -180,19 +180,29 @@ class TaskWrites:
         query = (
             f"DELETE FROM {names.task} WHERE seq IN (SELECT seq FROM {names.task} "  # noqa: S608
             "WHERE finished_at IS NOT NULL AND finished_at < ? ORDER BY finished_at LIMIT ?) "
-            "RETURNING seq"
+            "RETURNING seq, id"
         )
         gone = connection.execute(query, (before, limit)).fetchall()
-        connection.executemany(f"DELETE FROM {names.payload} WHERE seq = ?", gone)  # noqa: S608
+        connection.executemany(
+            f"DELETE FROM {names.payload} WHERE seq = ?",  # noqa: S608
+            [(seq,) for seq, _ in gone],
+        )
+        if self._has_dependencies(connection):
+            ids = json.dumps([task_id for _, task_id in gone])
+            children = "child_id IN (SELECT value FROM json_each(?))"
+            connection.execute(f"DELETE FROM {names.dependency} WHERE {children}", (ids,))  # noqa: S608
         return len(gone)
+
+    def _has_dependencies(self, connection: sqlite3.Connection) -> bool:
+        query = f"SELECT EXISTS (SELECT 1 FROM {self._names.dependency})"  # noqa: S608
+        return bool(connection.execute(query).fetchone()[0])
 
     def _free_children(
         self, transaction: Transaction, finished: list[Task], now: datetime
     ) -> None:
         """Move the dependants of tasks that became final, through all generations."""
         transaction.final_ids += [task.id for task in finished]
-        query = f"SELECT EXISTS (SELECT 1 FROM {self._names.dependency})"  # noqa: S608
-        while finished and transaction.connection.execute(query).fetchone()[0]:
+        while finished and self._has_dependencies(transaction.connection):
             finished = self._free_generation(transaction, finished, now)
             transaction.final_ids += [task.id for task in finished]
 

@@ -28,8 +28,8 @@ from omniq.testing.contract.samples import (
 
 def make_event(task_id: str = "a", seconds: float = 0.0, **fields: Any) -> TaskEvent:
     """Return an event so many seconds after `NOW`."""
-    known = {"task_id": task_id, "timestamp": at(seconds), "event_type": EventType.STARTED}
-    return TaskEvent(**{**known, **fields})
+    known: dict[str, Any] = {"timestamp": at(seconds), "event_type": EventType.STARTED}
+    return TaskEvent(task_id=task_id, **(known | fields))
 
 
 def messages(events: list[TaskEvent]) -> list[str | None]:

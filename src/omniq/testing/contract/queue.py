@@ -5,13 +5,18 @@ from __future__ import annotations
 import pytest
 
 from omniq.backend.base import BaseBackend
-from omniq.storage.base import BaseQueue
+from omniq.storage.base import BaseQueue, BaseResultStorage
 from omniq.testing.contract.queue_claim import ClaimContract, OrderContract, PauseContract
 from omniq.testing.contract.queue_enqueue import EnqueueContract, MigrationContract
 from omniq.testing.contract.queue_insert import InsertContract
 from omniq.testing.contract.queue_lease import ExtendContract, SwapContract
 from omniq.testing.contract.queue_lookup import LookupContract, PurgeContract
-from omniq.testing.contract.queue_methods import ControlContract, DequeueContract, SettleContract
+from omniq.testing.contract.queue_methods import (
+    ControlContract,
+    DequeueContract,
+    FinishContract,
+    SettleContract,
+)
 from omniq.testing.contract.queue_parents import AdmissionContract, DependencyContract
 from omniq.testing.contract.queue_unique import UniqueKeyContract
 from omniq.testing.contract.queue_waiting import SharedContract, TwinContract, WaitContract
@@ -33,6 +38,7 @@ class QueueContract(
     LookupContract,
     PurgeContract,
     SettleContract,
+    FinishContract,
     ControlContract,
     DequeueContract,
     WaitContract,
@@ -45,6 +51,11 @@ class QueueContract(
     def queue(self, backend: BaseBackend) -> BaseQueue:
         """Return the queue under test."""
         return backend.get_task_queue()
+
+    @pytest.fixture
+    def result_storage(self, backend: BaseBackend) -> BaseResultStorage:
+        """Return a result storage, that of the same store if there is one."""
+        return backend.get_result_storage()
 
     @pytest.fixture
     def second(self, second_backend: BaseBackend) -> BaseQueue:

@@ -10,8 +10,9 @@ import pytest
 from omniq import lifecycle
 from omniq.clock import utcnow
 from omniq.exceptions import LeaseLostError, NotFoundError, StaleTaskError, ValidationError
-from omniq.models.task import RetryPolicy, TaskStatus
-from omniq.storage.base import BaseQueue
+from omniq.models.result import TaskResult
+from omniq.models.task import RetryPolicy, Task, TaskStatus
+from omniq.storage.base import BaseQueue, BaseResultStorage, Change
 from omniq.testing.contract.samples import (
     ENDINGS,
     FINAL,
@@ -128,6 +129,70 @@ class SettleContract:
         held = await queue.heartbeat(task, lease_seconds=60, now=at(10))
 
         assert (held.due_at, held.cancel_requested) == (at(70), True)
+
+
+class FinishContract:
+    """Ending many runs together with their results."""
+
+    async def test_finish_stores_results_and_ends_the_runs(
+        self, queue: BaseQueue, result_storage: BaseResultStorage
+    ) -> None:
+        """One call a batch; runs without a result end all the same."""
+        await insert(queue, make_task("a"), make_task("b"))
+        changes = [_completed(task) for task in await claim(queue)]
+        result = TaskResult(task_id="a", result=(1,), claim_count=1, stored_at=NOW)
+
+        answers = await queue.finish(changes, [result], result_storage, now=at(1))
+
+        assert answers == [True, True]
+        assert await result_storage.get("a") == result
+        assert (await queue.counts())["default"] == {TaskStatus.COMPLETED: 2}
+
+    async def test_a_lost_run_finishes_nothing(
+        self, queue: BaseQueue, result_storage: BaseResultStorage
+    ) -> None:
+        """Its result gives way to that of the holder, whichever comes first."""
+        await insert(queue, make_task("a"))
+        lost = await claim_one(queue, lease_seconds=5)
+        held = await claim_one(queue, now=at(5))
+        late = TaskResult(task_id="a", result="late", claim_count=lost.claim_count)
+        good = TaskResult(task_id="a", result="good", claim_count=held.claim_count)
+
+        assert await queue.finish([_completed(lost)], [late], result_storage) == [False]
+        assert await queue.finish([_completed(held)], [good], result_storage) == [True]
+        assert await queue.finish([_completed(lost)], [late], result_storage) == [False]
+
+        assert await result_storage.get_result("a") == "good"
+
+    async def test_a_result_that_cannot_be_stored_ends_nothing(
+        self, queue: BaseQueue, result_storage: BaseResultStorage
+    ) -> None:
+        """The result comes first: a task never looks completed without one."""
+        await insert(queue, make_task("a"))
+        run = await claim_one(queue)
+        bad = TaskResult(task_id="a", result=object(), claim_count=1)
+
+        with pytest.raises(ValidationError):
+            await queue.finish([_completed(run)], [bad], result_storage)
+
+        assert await stored(queue, "a") == run
+        assert await result_storage.get("a") is None
+
+    async def test_finish_frees_children_and_keys(
+        self, queue: BaseQueue, result_storage: BaseResultStorage
+    ) -> None:
+        """It is a swap in all respects."""
+        await insert(queue, make_task("p", unique_key="k"), make_task("c", depends_on=("p",)))
+        run = await claim_one(queue)
+
+        await queue.finish([_completed(run)], [], result_storage, now=at(1))
+
+        assert ids(await claim(queue)) == ["c"]
+        assert (await insert(queue, make_task("q", unique_key="k")))[0].stored
+
+
+def _completed(task: Task) -> Change:
+    return Change(task, lifecycle.settle(task, lifecycle.Completed(), at(1)))
 
 
 class ControlContract:

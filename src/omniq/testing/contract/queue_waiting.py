@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -36,7 +36,7 @@ from omniq.testing.contract.samples import (
 
 
 @asynccontextmanager
-async def returning(call: Callable[[], Awaitable[Any]]) -> AsyncIterator[None]:
+async def returning(call: Callable[[], Awaitable[Any]]) -> AsyncGenerator[None, None]:
     """Start a call, run the body, and require the call to return soon after."""
     started = asyncio.ensure_future(call())
     try:

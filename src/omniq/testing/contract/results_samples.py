@@ -14,7 +14,8 @@ FAILURE = ErrorInfo("builtins.ValueError", "no 'é'", "Traceback …\n  line")
 
 def make_result(task_id: str, value: Any = None, **fields: Any) -> TaskResult:
     """Return a result stored at `NOW` unless `fields` say otherwise."""
-    return TaskResult(**{"task_id": task_id, "result": value, "stored_at": NOW, **fields})
+    known: dict[str, Any] = {"stored_at": NOW}
+    return TaskResult(task_id=task_id, result=value, **(known | fields))
 
 
 def hence(seconds: float) -> datetime:

@@ -104,9 +104,10 @@ def at(seconds: float) -> datetime:
 
 def make_task(task_id: str | None = None, **fields: Any) -> Task:
     """Return a task, created at `NOW` unless `fields` say otherwise."""
+    known: dict[str, Any] = {"func": "job", "created_at": NOW}
     if task_id is not None:
-        fields["id"] = task_id
-    return Task(**{"func": "job", "created_at": NOW, **fields})
+        known["id"] = task_id
+    return Task(**(known | fields))
 
 
 def make_tasks(count: int, **fields: Any) -> list[Task]:

@@ -12,16 +12,14 @@ from omniq.testing.contract.samples import NOW, at
 
 def every(seconds: float, schedule_id: str = "s", **fields: Any) -> Schedule:
     """Return a schedule that fires every so many seconds from `NOW` on."""
-    known = {"func": "job", "id": schedule_id, "start_at": NOW, "created_at": NOW}
-    return Schedule(
-        schedule_type=ScheduleType.INTERVAL, interval_seconds=seconds, **{**known, **fields}
-    )
+    known: dict[str, Any] = {"interval_seconds": seconds, "start_at": NOW}
+    return _schedule(ScheduleType.INTERVAL, schedule_id, known | fields)
 
 
 def once(seconds: float, schedule_id: str = "s", **fields: Any) -> Schedule:
     """Return a schedule that fires once, so many seconds after `NOW`."""
-    known = {"func": "job", "id": schedule_id, "start_at": at(seconds), "created_at": NOW}
-    return Schedule(schedule_type=ScheduleType.ONCE, **{**known, **fields})
+    known: dict[str, Any] = {"start_at": at(seconds)}
+    return _schedule(ScheduleType.ONCE, schedule_id, known | fields)
 
 
 def names(found: list[Schedule]) -> list[str]:
@@ -34,3 +32,8 @@ async def stored(schedules: BaseScheduleStorage, schedule_id: str = "s") -> Sche
     schedule = await schedules.get_schedule(schedule_id)
     assert schedule is not None
     return schedule
+
+
+def _schedule(kind: ScheduleType, schedule_id: str, fields: dict[str, Any]) -> Schedule:
+    known: dict[str, Any] = {"func": "job", "created_at": NOW}
+    return Schedule(schedule_type=kind, id=schedule_id, **(known | fields))

@@ -11,31 +11,40 @@ for _, queue in ipairs(redis.call('SMEMBERS', PREFIX .. 'paused')) do
   paused[queue] = true
 end
 
+-- The members of an index that have come due, and their ids; their records are loaded.
 local function due(index)
-  return redis.call('ZRANGEBYSCORE', index, '-inf', whole(now), 'LIMIT', 0, MOST_DUE)
-end
-
-local function ids_of(members)
   local ids = {}
-  for n, member in ipairs(members) do
-    ids[n] = string.sub(member, PLACE_LENGTH + 1)
+  local members = redis.call('ZRANGEBYSCORE', index, '-inf', whole(now), 'LIMIT', 0, MOST_DUE)
+  for n = 1, #members do
+    ids[n] = string.sub(members[n], PLACE_LENGTH + 1)
   end
-  return ids
+  load(ids)
+  return members, ids
 end
 
 -- Line up what has come due: lifecycle.promote for delayed tasks; a lost lease stays RUNNING.
 local function line_up(lane)
-  local ids = ids_of(due(lane.delayed))
-  load(ids)
-  for _, id in ipairs(ids) do
-    local task = records[id]
-    lift(id, task)
-    task[STATUS], task[DUE] = 'pending', -1
-    place(id, task)
+  local members, ids = due(lane.delayed)
+  for n = 1, #ids do
+    local task = records[ids[n]]
+    if task then
+      lift(ids[n], task)
+      task[STATUS], task[DUE] = 'pending', -1
+      place(ids[n], task)
+    else
+      take_out(lane.delayed, members[n])
+    end
   end
-  for _, member in ipairs(due(lane.leased)) do
-    take_out(lane.leased, member)
-    add(lane.ready, '0', member)
+  members, ids = due(lane.leased)
+  for n = 1, #ids do
+    local task = records[ids[n]]
+    take_out(lane.leased, members[n])
+    if task then
+      task[LAPSED] = true
+      note_change(ids[n])
+      add(lane.lapsed, score_of(task[DUE]), members[n])
+      add(lane.ready, '0', members[n])
+    end
   end
 end
 
@@ -51,18 +60,19 @@ for _, queue in ipairs(queues) do
   lane_of(queue).woken = false
 end
 
--- lifecycle.claim, of a task just taken out of `ready`; false for one that is not to be had: lined up
--- at a later moment than now, or changed by a caller whose moments go backwards.
+-- lifecycle.claim, of a task just taken out of `ready`; false for one that was lined up by a caller
+-- whose moment was later than ours.
 local function claim(id, task, lane)
   local status = task[STATUS]
   if status == 'running' then
+    take_out(lane.lapsed, task[PLACE] .. id)
     if task[DUE] > now then
+      task[LAPSED] = false
       add(lane.leased, score_of(task[DUE]), task[PLACE] .. id)
+      note_change(id)
       return false
     end
     task[LOST] = task[LOST] + 1
-  elseif status ~= 'pending' then
-    return false
   end
   count(lane, status, -1)
   task[STATUS], task[TOKEN], task[WORKER] = 'running', token, worker

@@ -5,8 +5,8 @@
 --   p:<id>            the payload: bytes no script looks into
 --   ready:<queue>     what can be claimed, in order
 --   delayed:<queue>   SCHEDULED tasks by the moment they are due
---   leased:<queue>    RUNNING tasks by the end of their lease; once a claim found it ended, they
---                     stand in `ready` instead
+--   leased:<queue>    RUNNING tasks by the end of their lease
+--   lapsed:<queue>    those whose lease a claim found ended; they stand in `ready`, too
 --   finished          final tasks by the moment they finished
 --   ids               all ids in order
 --   counts            number of tasks by "queue:status"
@@ -23,7 +23,7 @@ local PROGRESS, ERROR, STARTED, FINISHED, EXPIRES = 10, 11, 12, 13, 14
 local STATE = EXPIRES
 -- The place in line (20 characters before the id), then parts of the request, then our own notes.
 local PLACE, QUEUE, FUNC, KEY, SCHEDULE, RELEASES, RUN_AT, PARENTS = 15, 16, 17, 18, 19, 20, 21, 22
-local NONCE, HAS_CHILDREN, WATCHED = 23, 24, 25
+local NONCE, HAS_CHILDREN, WATCHED, LAPSED = 23, 24, 25, 26
 local PLACE_LENGTH = 20
 local TOKEN_SECONDS, INBOX_SECONDS = 300, 60
 -- Who waits looks again after five seconds; a lease that ends sooner is worth a token.
@@ -64,6 +64,7 @@ local function lane_of(queue)
       ready = PREFIX .. 'ready:' .. queue,
       delayed = PREFIX .. 'delayed:' .. queue,
       leased = PREFIX .. 'leased:' .. queue,
+      lapsed = PREFIX .. 'lapsed:' .. queue,
       counts = {},
       woken = false,
     }
@@ -130,9 +131,11 @@ local function lift(id, task)
   count(lane, status, -1)
   if status == 'running' then
     local member = task[PLACE] .. id
-    take_out(lane.leased, member)
-    if task[DUE] <= now then
+    if task[LAPSED] then
+      take_out(lane.lapsed, member)
       take_out(lane.ready, member)
+    else
+      take_out(lane.leased, member)
     end
   elseif status == 'pending' then
     take_out(lane.ready, task[PLACE] .. id)
@@ -157,6 +160,7 @@ local function place(id, task)
   local status, lane = task[STATUS], lane_of(task[QUEUE])
   count(lane, status, 1)
   if status == 'running' then
+    task[LAPSED] = false
     add(lane.leased, score_of(task[DUE]), task[PLACE] .. id)
     lane.woken = lane.woken or task[DUE] - now < LONGEST_BLOCK
   elseif status == 'pending' then

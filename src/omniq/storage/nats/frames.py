@@ -1,0 +1,32 @@
+"""What goes over a `Wire`, without the driver: so that the rest of the package loads without it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_STATUS = b"NATS/1.0 "
+
+
+class Frame(NamedTuple):
+    """A message to be sent: `headers` are encoded lines, each ending in CRLF."""
+
+    subject: str
+    data: bytes = b""
+    headers: bytes = b""
+
+
+class Delivery(NamedTuple):
+    """A message that came in, as it came."""
+
+    subject: bytes
+    reply: bytes
+    data: bytes
+    headers: bytes | None
+
+    @property
+    def status(self) -> int:
+        """The status of a message without content (404, 503 …); 0 for any other."""
+        if self.headers is None or not self.headers.startswith(_STATUS):
+            return 0
+        code = self.headers[len(_STATUS) : len(_STATUS) + 3]
+        return int(code) if code.isdigit() else 0

@@ -1,0 +1,586 @@
+"""The application: enqueueing with its events, looking after tasks and queues."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import omniq
+from omniq import OmniQ, Task, TaskEvent, TaskHandle, TaskStatus
+from omniq.clock import utcnow
+from omniq.exceptions import (
+    DuplicateTaskError,
+    NotFoundError,
+    PayloadTooLargeError,
+    SerializationError,
+    StaleTaskError,
+    StorageError,
+    SyncInAsyncError,
+    TaskExistsError,
+    UnknownTaskError,
+    ValidationError,
+)
+from omniq.models import EventType, TaskResult
+from omniq.storage.memory import MemoryEventStorage, MemoryQueue
+
+
+class LoggingQueue(MemoryQueue):
+    """Keeps the order of the writes of both."""
+
+    def __init__(self, log: list[str]) -> None:
+        super().__init__()
+        self.log = log
+
+    async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Any]:
+        self.log.append(f"insert {len(tasks)}")
+        await asyncio.sleep(0)
+        inserted = await super()._insert(tasks, now)
+        self.log.append("inserted")
+        return inserted
+
+
+class LoggingEvents(MemoryEventStorage):
+    """As `LoggingQueue`."""
+
+    def __init__(self, log: list[str]) -> None:
+        super().__init__()
+        self.log = log
+
+    async def _append(self, events: list[TaskEvent]) -> None:
+        self.log.append(f"append {len(events)}")
+        await super()._append(events)
+
+
+@pytest.fixture
+def log() -> list[str]:
+    return []
+
+
+@pytest.fixture
+async def app(log: list[str]) -> AsyncIterator[OmniQ]:
+    app = OmniQ("memory://", tasks=LoggingQueue(log), events=LoggingEvents(log))
+    async with app:
+        yield app
+
+
+async def events_of(app: OmniQ) -> list[tuple[str, str]]:
+    return [(event.task_id, event.event_type) for event in await app.get_events()]
+
+
+def add(a: int, b: int = 0) -> int:
+    """Return the sum."""
+    return a + b
+
+
+class TestEnqueue:
+    """From a call to a stored task and its event."""
+
+    async def test_the_task_and_its_event_are_stored(self, app: OmniQ) -> None:
+        """With what was called."""
+        handle = await app.task(add).enqueue(2, b=3)
+
+        task = await handle.task()
+        assert (task.func, task.args, task.kwargs) == (f"{__name__}.add", (2,), {"b": 3})
+        assert await events_of(app) == [(handle.id, EventType.ENQUEUED)]
+
+    async def test_both_are_written_at_the_same_time(self, app: OmniQ, log: list[str]) -> None:
+        """A store with group commit then needs one sync to disk, not two."""
+        await app.task(add).enqueue(1)
+
+        assert sorted(log[:2]) == ["append 1", "insert 1"]
+        assert log[2:] == ["inserted"]
+
+    @pytest.mark.parametrize(
+        "options", [{"unique_key": "k"}, {"task_id": "t"}, {"metadata": {"big": "x" * 70_000}}]
+    )
+    async def test_where_the_outcome_is_open_the_event_comes_after(
+        self, app: OmniQ, log: list[str], options: Any
+    ) -> None:
+        """No event of a task that was not stored."""
+        await app.task(add).options(**options).enqueue(1)
+
+        assert log == ["insert 1", "inserted", "append 1"]
+
+    @pytest.mark.parametrize(
+        "value", [float("nan"), object(), 2**64, "\ud800", {1: {2}, "x": [object()]}], ids=repr
+    )
+    async def test_an_argument_that_cannot_be_stored_stores_nothing(
+        self, app: OmniQ, value: Any
+    ) -> None:
+        """Neither task nor event."""
+        with pytest.raises(SerializationError):
+            await app.task(add).enqueue(value)
+
+        assert await app.list_tasks() == []
+        assert await events_of(app) == []
+
+    async def test_too_large_a_payload_stores_nothing(self, app: OmniQ) -> None:
+        """And says what to do."""
+        with pytest.raises(PayloadTooLargeError, match="pass a reference"):
+            await app.enqueue("f", "x" * 2_000_000)
+
+        assert (await app.counts(), await events_of(app)) == ({}, [])
+
+    async def test_a_wrong_call_stores_nothing(self, app: OmniQ) -> None:
+        """It is refused where it is written, not in a worker at night."""
+        with pytest.raises(ValidationError, match="missing a required argument"):
+            await app.enqueue(app.task(add))
+
+        assert (await app.counts(), await events_of(app)) == ({}, [])
+
+    async def test_one_bad_call_harms_no_other_of_the_same_moment(self, app: OmniQ) -> None:
+        """They share a batch, not a fate."""
+        task = app.task(add)
+        values: list[Any] = [1, float("nan"), 3, object(), 5]
+
+        results = await asyncio.gather(
+            *(task.enqueue(value) for value in values), return_exceptions=True
+        )
+
+        kinds = [isinstance(result, TaskHandle) for result in results]
+        assert kinds == [True, False, True, False, True]
+        assert len(await app.list_tasks()) == len(await events_of(app)) == 3
+
+    async def test_a_unique_key_gives_the_handle_of_the_standing_task(self, app: OmniQ) -> None:
+        """One task, one event, two handles of the same."""
+        call = app.task(add).options(unique_key="k")
+
+        first, second = await call.enqueue(1), await call.enqueue(2)
+
+        assert first == second
+        assert (await second.task()).args == (1,)
+        assert len(await events_of(app)) == 1
+
+    async def test_a_taken_id_is_refused(self, app: OmniQ) -> None:
+        """An id names one task for ever."""
+        call = app.task(add).options(task_id="t")
+        await call.enqueue(1)
+
+        with pytest.raises(TaskExistsError, match="id t exists already"):
+            await call.enqueue(2)
+        assert len(await events_of(app)) == 1
+
+    async def test_a_missing_parent_is_refused(self, app: OmniQ) -> None:
+        """The child would wait for ever."""
+        with pytest.raises(NotFoundError, match="depends_on: there is no task nobody"):
+            await app.task(add).options(depends_on="nobody").enqueue(1)
+        assert await events_of(app) == []
+
+    async def test_a_child_waits_for_its_parent(self, app: OmniQ) -> None:
+        """A handle is enough to say so."""
+        task = app.task(add)
+        parent = await task.enqueue(1)
+
+        child = await task.options(depends_on=parent).enqueue(2)
+
+        assert await child.status() is TaskStatus.WAITING
+
+    async def test_without_a_log_nothing_is_logged(self) -> None:
+        """For those who need speed more than history."""
+        app = OmniQ("memory://", log_events=False)
+        task = app.task(add)
+
+        await task.enqueue(1)
+        handles = await task.enqueue_many([(1,), (2,)])
+        await handles[0].cancel()
+
+        assert await app.get_events() == []
+
+    async def test_a_store_with_pickle_takes_what_others_do_not(self) -> None:
+        """The check beforehand only decides about the order of writes."""
+        from omniq.backend.memory import MemoryBackend
+
+        app = OmniQ(backend=MemoryBackend(serialization_format="pickle"))
+
+        handle = await app.enqueue("f", complex(1, 2))
+
+        assert (await handle.task()).args == (1 + 2j,)
+        assert len(await handle.events()) == 1
+
+
+class TestEnqueueMany:
+    """Bulk."""
+
+    async def test_each_call_becomes_a_task_in_order(self, app: OmniQ, log: list[str]) -> None:
+        """Tuples by position, dicts by name; one insert, one append."""
+        handles = await app.task(add).enqueue_many([(1, 2), {"a": 3}, (4,)])
+
+        tasks = [await handle.task() for handle in handles]
+        assert [(task.args, task.kwargs) for task in tasks] == [
+            ((1, 2), {}),
+            ((), {"a": 3}),
+            ((4,), {}),
+        ]
+        assert log == ["insert 3", "inserted", "append 3"]
+        assert [task_id for task_id, _ in await events_of(app)] == [one.id for one in handles]
+
+    async def test_thousands_go_in_bounded_chunks(self, app: OmniQ, log: list[str]) -> None:
+        """No transaction blocks the workers for long."""
+        handles = await app.task(add).enqueue_many((n,) for n in range(2500))
+
+        assert len({handle.id for handle in handles}) == 2500
+        assert [line for line in log if line != "inserted"] == [
+            *["insert 1000", "insert 1000", "insert 500"],
+            *["append 1000", "append 1000", "append 500"],
+        ]
+
+    async def test_none_is_none(self, app: OmniQ, log: list[str]) -> None:
+        """An empty list is no error."""
+        assert await app.task(add).enqueue_many([]) == []
+        assert log == []
+
+    @pytest.mark.parametrize(
+        ("calls", "problem"),
+        [
+            ([(1,), 5], r"call 1: expected a tuple .* got int; a single argument x is written \(x,\)"),
+            ([(1,), "ab"], "call 1: expected a tuple"),
+            ([(1,), [1, 2]], "call 1: expected a tuple"),
+            ([(1,), ()], "call 1: arguments: .*missing a required argument"),
+            ([(1,), (1, 2, 3)], "call 1: arguments: .*too many"),
+            ([(1,), {"c": 1}], "call 1: arguments: "),
+        ],
+        ids=repr,
+    )
+    async def test_a_bad_call_is_found_by_its_place_and_nothing_is_stored(
+        self, app: OmniQ, calls: list[Any], problem: str
+    ) -> None:
+        """All or nothing, as far as mistakes go."""
+        with pytest.raises(ValidationError, match=problem):
+            await app.task(add).enqueue_many(calls)
+
+        assert await app.counts() == {}
+
+    async def test_one_id_cannot_name_many(self, app: OmniQ) -> None:
+        """A single call may have it."""
+        call = app.task(add).options(task_id="t")
+
+        with pytest.raises(ValidationError, match="task_id: one id cannot name 2 tasks"):
+            await call.enqueue_many([(1,), (2,)])
+        assert [handle.id for handle in await call.enqueue_many([(1,)])] == ["t"]
+
+    async def test_unique_keys_hold_within_the_batch(self, app: OmniQ) -> None:
+        """The first stands for all; one event."""
+        handles = await app.task(add).options(unique_key="k").enqueue_many([(1,), (2,), (3,)])
+
+        assert len({handle.id for handle in handles}) == 1
+        assert len(await events_of(app)) == 1
+
+
+class TestOtherTargets:
+    """What can be enqueued besides task functions."""
+
+    async def test_a_name_that_is_registered_is_checked_and_has_its_options(
+        self, app: OmniQ
+    ) -> None:
+        """The same as the task function itself."""
+        app.task(name="sum", queue="math")(add)
+
+        handle = await app.enqueue("sum", 1, b=2)
+
+        assert (await handle.task()).queue_name == "math"
+        with pytest.raises(ValidationError):
+            await app.enqueue("sum")
+
+    async def test_a_name_known_elsewhere_is_taken_as_it_is(self, app: OmniQ) -> None:
+        """Clients need not import the workers' code."""
+        elsewhere = app.task_function("elsewhere.work").options(priority=3)
+
+        handle = await elsewhere.enqueue(1, target=2)
+
+        task = await handle.task()
+        assert (task.func, task.args, task.kwargs) == ("elsewhere.work", (1,), {"target": 2})
+        assert task.priority == 3
+        with pytest.raises(UnknownTaskError, match="not defined in this program"):
+            elsewhere(1)
+
+    async def test_a_bad_name_is_refused(self, app: OmniQ) -> None:
+        """As everywhere."""
+        with pytest.raises(ValidationError, match="not a valid task name"):
+            await app.enqueue("a/b")
+
+    async def test_a_plain_function_goes_by_its_name(self, app: OmniQ) -> None:
+        """Workers run it if its module is allowed there; it is not registered by that."""
+        handle = await app.enqueue(add, 1)
+
+        assert (await handle.task()).func == f"{__name__}.add"
+        assert len(app.registry) == 0
+        with pytest.raises(ValidationError):
+            await app.enqueue(add, 1, 2, 3)
+
+    async def test_the_function_of_a_task_is_the_task(self, app: OmniQ) -> None:
+        """By its registered name."""
+        app.task(name="sum")(add)
+
+        assert (await (await app.enqueue(add, 1)).task()).func == "sum"
+
+    async def test_the_defaults_of_the_application_hold(self) -> None:
+        """For all of them."""
+        app = OmniQ("memory://", default_queue="q", max_retries=2, timeout=timedelta(seconds=3))
+
+        for target in (add, "elsewhere", app.task(name="n")(add)):
+            task = await (await app.enqueue(target, 1)).task()
+            assert (task.queue_name, task.timeout_seconds) == ("q", 3)
+            assert task.retry is not None
+            assert task.retry.max_retries == 2
+
+    async def test_tasks_made_by_hand(self, app: OmniQ) -> None:
+        """One or many, with their events."""
+        one = await app.enqueue_task(Task(func="f", id="a"))
+        two, same = await app.enqueue_tasks(
+            [Task(func="f", unique_key="k", id="b"), Task(func="f", unique_key="k", id="c")]
+        )
+
+        assert (one.id, two.id, same.id) == ("a", "b", "b")
+        assert [task_id for task_id, _ in await events_of(app)] == ["a", "b"]
+        with pytest.raises(ValidationError):
+            await app.enqueue_tasks([Task(func="f", id="d"), Task(func="f", id="e", priority=10**9)])
+        assert await app.get_task("d") is None
+
+
+class TestLookingAfter:
+    """Tasks, results, queues."""
+
+    async def test_a_pending_task_is_cancelled_once(self, app: OmniQ) -> None:
+        """One event, however often it is asked."""
+        handle = await app.enqueue("f")
+
+        for _ in range(2):
+            assert (await app.cancel(handle.id)).status is TaskStatus.CANCELLED
+
+        assert [kind for _, kind in await events_of(app)] == ["ENQUEUED", "CANCELLED"]
+
+    async def test_a_running_task_is_asked_to_stop(self, app: OmniQ) -> None:
+        """Its worker does the rest."""
+        handle = await app.enqueue("f")
+        await app.task_queue.dequeue()
+
+        task = await app.cancel(handle.id)
+
+        assert (task.status, task.cancel_requested) == (TaskStatus.RUNNING, True)
+        assert [kind for _, kind in await events_of(app)] == ["ENQUEUED", "CANCEL_REQUESTED"]
+
+    async def test_retry_needs_a_finished_task(self, app: OmniQ) -> None:
+        """And a free unique key."""
+        call = app.task(add).options(unique_key="k")
+        first = await call.enqueue(1)
+        with pytest.raises(StaleTaskError, match="is pending, not finished"):
+            await app.retry(first.id)
+
+        await first.cancel()
+        await call.enqueue(2)
+
+        with pytest.raises(DuplicateTaskError):
+            await app.retry(first.id)
+        with pytest.raises(NotFoundError):
+            await app.retry("nobody")
+
+    async def test_tasks_are_found_by_queue_status_and_function(self, app: OmniQ) -> None:
+        """A hundred at most, unless asked for more."""
+        task = app.task(name="a", queue="q")(add)
+        await task.enqueue_many([(n,) for n in range(150)])
+        await app.enqueue("b")
+
+        assert len(await app.list_tasks()) == 100
+        assert len(await app.list_tasks(limit=None)) == 151
+        assert len(await app.list_tasks("q", limit=None)) == 150
+        assert [one.func for one in await app.list_tasks(func="b")] == ["b"]
+        assert await app.list_tasks(status="completed") == []
+
+    async def test_results_by_id(self, app: OmniQ) -> None:
+        """Without waiting, unless asked to."""
+        handle = await app.enqueue("f")
+        with pytest.raises(TimeoutError):
+            await app.get_result(handle.id)
+        held = await app.task_queue.dequeue()
+        assert held is not None
+        await app.result_storage.set(TaskResult(task_id=held.id, result=5, claim_count=1))
+        await app.task_queue.complete(held)
+
+        assert await app.get_result(handle.id) == 5
+        assert await app.handle(handle.id).result() == 5
+
+    async def test_how_queues_stand(self, app: OmniQ) -> None:
+        """Those with tasks and those paused."""
+        await app.task(queue="a")(add).enqueue_many([(1,), (2,)])
+        await (await app.task(name="x", queue="a")(add).enqueue(1)).cancel()
+        await app.pause_queue("b")
+
+        status = await app.status()
+
+        assert list(status) == ["a", "b"]
+        assert status["a"].counts == {TaskStatus.PENDING: 2, TaskStatus.CANCELLED: 1}
+        assert (status["a"].unfinished, status["a"].is_paused) == (2, False)
+        assert (status["b"].unfinished, status["b"].is_paused) == (0, True)
+        assert await app.counts() == {"a": status["a"].counts}
+        assert await app.queue_size("a") == 2
+
+    async def test_a_paused_queue_rests_until_resumed(self, app: OmniQ) -> None:
+        """Enqueueing goes on."""
+        await app.pause_queue("default")
+        await app.enqueue("f")
+
+        assert await app.task_queue.dequeue() is None
+        assert await app.paused_queues() == {"default"}
+
+        await app.resume_queue("default")
+
+        assert await app.task_queue.dequeue() is not None
+        assert await app.paused_queues() == set()
+
+    async def test_purging_cancels_all_that_has_not_started(self, app: OmniQ) -> None:
+        """Pending, delayed and waiting ones of this queue; running ones are left alone."""
+        task = app.task(queue="q")(add)
+        running = await task.enqueue(0)
+        await app.task_queue.dequeue("q")
+        doomed = [
+            await task.enqueue(1),
+            await task.options(delay=60).enqueue(2),
+            await task.options(depends_on=running).enqueue(3),
+        ]
+        spared = await app.enqueue("f")
+
+        assert await app.purge_queue("q") == 3
+
+        assert [await one.status() for one in doomed] == [TaskStatus.CANCELLED] * 3
+        assert await running.status() is TaskStatus.RUNNING
+        assert await spared.status() is TaskStatus.PENDING
+        assert [kind for _, kind in await events_of(app)].count("CANCELLED") == 3
+        assert (await doomed[0].task()).error == "its queue was purged"
+
+    async def test_purging_goes_page_by_page(self, app: OmniQ) -> None:
+        """However many there are."""
+        await app.task(queue="q")(add).enqueue_many([(n,) for n in range(1234)])
+
+        assert await app.purge_queue("q") == 1234
+        assert await app.purge_queue("q") == 0
+
+    async def test_cleanup_tells_the_four_numbers(self, app: OmniQ) -> None:
+        """Always the same keys."""
+        old = utcnow() - timedelta(days=40)
+        await app.enqueue_task(Task(func="f", status=TaskStatus.COMPLETED, finished_at=old))
+        await app.result_storage.set(TaskResult(task_id="x", expires_at=old))
+        await app.event_storage.log_event(TaskEvent(task_id="x", event_type="A", timestamp=old))
+        await app.schedule("f", at=datetime(2020, 1, 1, tzinfo=UTC), end_at=datetime(2021, 1, 1, tzinfo=UTC))
+
+        assert await app.cleanup() == {
+            "expired_tasks": 1,
+            "expired_results": 1,
+            "expired_events": 1,
+            "expired_schedules": 1,
+        }
+
+    async def test_store_errors_reach_the_caller(
+        self, app: OmniQ, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nothing is swallowed; the other half of the pair is not left running."""
+
+        async def full(*_: Any) -> None:
+            raise StorageError("disk full")
+
+        monkeypatch.setattr(app.task_queue, "_insert", full)
+
+        with pytest.raises(StorageError, match="disk full"):
+            await app.enqueue("f")
+
+
+def test_every_coroutine_of_the_application_has_its_twin() -> None:
+    """A rule, so that nobody has to remember exceptions."""
+    import inspect
+
+    for cls in (OmniQ, TaskHandle, omniq.TaskFunction):
+        for name, member in inspect.getmembers(cls, inspect.iscoroutinefunction):
+            if not name.startswith("_"):
+                assert callable(getattr(cls, f"{name}_sync", None)), f"{cls.__name__}.{name}"
+
+
+def test_a_program_without_a_loop_uses_the_twins() -> None:
+    """From the first task to the end."""
+    with OmniQ("memory://") as app:
+        task = app.task(add)
+        handles = [task.enqueue_sync(1), *task.enqueue_many_sync([(2,), (3,)])]
+        handles.append(app.enqueue_sync(task, 4))
+
+        assert app.counts_sync()["default"] == {TaskStatus.PENDING: 4}
+        assert app.cancel_sync(handles[0].id).status is TaskStatus.CANCELLED
+        assert app.retry_sync(handles[0].id).status is TaskStatus.PENDING
+        assert len(app.get_events_sync(handles[0].id)) == 3
+        assert app.purge_queue_sync("default") == 4
+        assert app.cleanup_sync()["expired_tasks"] == 0
+
+
+async def test_twins_inside_a_loop_name_what_to_await() -> None:
+    """Of tasks and applications alike."""
+    app = OmniQ("memory://")
+    task = app.task(name="sum")(add)
+
+    for call, name in (
+        (lambda: task.enqueue_sync(1), "sum.enqueue"),
+        (lambda: task.enqueue_many_sync([(1,)]), "sum.enqueue_many"),
+        (lambda: app.enqueue_sync("f"), "OmniQ.enqueue"),
+        (lambda: app.counts_sync(), "OmniQ.counts"),
+        (lambda: app.handle("x").result_sync(), "TaskHandle.result"),
+    ):
+        with pytest.raises(SyncInAsyncError, match=rf"{name}_sync\(\) .*`await {name}\(…\)`"):
+            call()
+
+
+def test_one_application_serves_several_loops_and_the_twins() -> None:
+    """Built at module level, opened anywhere."""
+    app = OmniQ("memory://")
+    task = app.task(add)
+
+    asyncio.run(app.connect())
+    first = asyncio.run(_enqueue(task))
+    second = task.enqueue_sync(2)
+
+    assert {first.id, second.id} == {one.id for one in app.list_tasks_sync()}
+
+
+async def _enqueue(task: Any) -> TaskHandle[Any]:
+    return await task.enqueue(1)
+
+
+class TestPackage:
+    """`import omniq`."""
+
+    def test_every_public_name_is_there(self) -> None:
+        """Listed once for people, once for type checkers, once for the import."""
+        homes = vars(omniq)["_HOMES"]
+
+        assert sorted(omniq.__all__) == sorted(homes)
+        assert all(getattr(omniq, name) is not None for name in omniq.__all__)
+        assert set(omniq.__all__) <= set(dir(omniq))
+
+    def test_an_unknown_name_is_an_attribute_error(self) -> None:
+        """As of any module."""
+        with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+            _ = omniq.nonsense  # type: ignore[attr-defined, unused-ignore]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType] - the point
+
+    def test_the_version_is_that_of_the_distribution(self) -> None:
+        """Looked up when asked for."""
+        assert omniq.__version__
+
+    @pytest.mark.parametrize(
+        ("statement", "unwanted"),
+        [
+            ("import omniq", "asyncio msgspec anyio sqlite3 cyclopts rich omniq.core"),
+            ("from omniq import OmniQ; OmniQ", "anyio sqlite3 cyclopts rich fsspec asyncpg redis nats"),
+            ("from omniq import OmniQ; OmniQ('memory://')", "anyio sqlite3 cyclopts rich omniq.worker"),
+        ],
+    )
+    def test_importing_loads_only_what_is_used(
+        self, statement: str, unwanted: str, tmp_path: Path
+    ) -> None:
+        """Start-up time is paid by every command and every worker."""
+        source = f"{statement}; import sys; print([n for n in {unwanted.split()} if n in sys.modules])"
+
+        done = subprocess.run(
+            [sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+
+        assert done.stdout.strip() == "[]"
