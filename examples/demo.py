@@ -46,7 +46,7 @@ def find_files(limit: int) -> list[str]:
 
 
 def make_trouble(folder: Path) -> tuple[list[str], Path]:
-    """Files that cannot be read: bytes that are no text, one that never comes, one that comes late."""
+    """Files that cannot be read: bytes that are no text, one that never comes, one that is late."""
     noise = folder / "noise.txt"
     noise.write_bytes(bytes(range(128, 256)))
     return [str(noise), str(folder / "never.txt")], folder / "late.txt"
@@ -56,13 +56,18 @@ def start_workers(processes: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "omniq", "worker", str(HERE / "digests.py")]
     options = ["--processes", str(processes), "--queues", "default,ticks"]
     options += ["--concurrency", "8", "--log-level", "ERROR"]
-    return subprocess.Popen([*command, *options])
+    return subprocess.Popen([*command, *options])  # noqa: S603 - our own command
 
 
 async def watch(total: int, late: Path, workers: subprocess.Popen[bytes]) -> float:
     """Show progress until all tasks are final; return the seconds it took."""
     started = time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("files", total=total)
         while True:
@@ -71,8 +76,8 @@ async def watch(total: int, late: Path, workers: subprocess.Popen[bytes]) -> flo
             final = sum(numbers.get(status, 0) for status in FINAL_STATUSES)
             told = f"files  [red]{numbers.get(TaskStatus.FAILED, 0)} failed[/]"
             progress.update(bar, completed=final, description=told)
-            if final > total // 2 and not late.exists():
-                late.write_text("Better late than never.\n")
+            if final > total // 2:
+                await asyncio.to_thread(late.write_text, "Better late than never.\n")
             if final >= total and await fired() >= 2:
                 return time.monotonic() - started
             if workers.poll() is not None:
@@ -90,10 +95,14 @@ async def report(enqueued: set[str], seconds: float) -> bool:
     history: dict[str, list[TaskEvent]] = collections.defaultdict(list)
     for event in await digests.q.event_storage.get_all_events():
         history[event.task_id].append(event)
-    ends = {key: sum(e.event_type in ("COMPLETED", "FAILED") for e in history[key]) for key in enqueued}
+    ends = {
+        key: sum(e.event_type in ("COMPLETED", "FAILED") for e in history[key]) for key in enqueued
+    }
     lost = sorted(key for key in enqueued if key not in tasks or not tasks[key].is_final)
     doubled = sorted(key for key, number in ends.items() if number > 1)
-    failed = [tasks[key] for key in sorted(enqueued - set(lost)) if tasks[key].status == TaskStatus.FAILED]
+    failed = [
+        tasks[key] for key in sorted(enqueued - set(lost)) if tasks[key].status == TaskStatus.FAILED
+    ]
     retried = sum(any(e.event_type == "RETRYING" for e in history[key]) for key in enqueued)
 
     table = Table("", "", title="What happened", show_header=False)
@@ -138,7 +147,9 @@ async def run(limit: int, processes: int) -> int:
                 workers.wait()
             good = await report({handle.id for handle in handles}, seconds)
     url = os.environ["OMNIQ_URL"]
-    console.print(f"\nLook further:  OMNIQ_URL={url} {COMMAND} tasks list --status failed", soft_wrap=True)
+    console.print(
+        f"\nLook further:  OMNIQ_URL={url} {COMMAND} tasks list --status failed", soft_wrap=True
+    )
     return 0 if good else 1
 
 

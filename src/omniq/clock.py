@@ -46,9 +46,7 @@ def check_moment(field: str, moment: object) -> datetime:
     if not isinstance(moment, datetime):
         raise ValidationError(field, f"expected a datetime, got {type(moment).__name__}")
     if not EPOCH.year <= moment.year <= LATEST_YEAR:
-        raise ValidationError(
-            field, f"year {moment.year} is outside {EPOCH.year} to {LATEST_YEAR}"
-        )
+        raise ValidationError(field, f"year {moment.year} is outside {EPOCH.year} to {LATEST_YEAR}")
     return as_utc(moment)
 
 

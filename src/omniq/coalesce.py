@@ -31,9 +31,13 @@ class Coalescer(Generic[T, R]):
     ) -> None:
         self._lanes: PerLoop[_Lane[T, R]] = PerLoop(lambda: _Lane(run, max_batch))
 
+    def begin(self, item: T) -> asyncio.Future[R]:
+        """Put `item` into the next batch; the future gets what `run` returns for it."""
+        return self._lanes.get().begin(item)
+
     async def submit(self, item: T) -> R:
         """Return what `run` returned for `item`."""
-        return await self._lanes.get().submit(item)
+        return await self._lanes.get().begin(item)
 
 
 class _Lane(Generic[T, R]):
@@ -45,12 +49,12 @@ class _Lane(Generic[T, R]):
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
         self._flusher: asyncio.Task[None] | None = None
 
-    async def submit(self, item: T) -> R:
+    def begin(self, item: T) -> asyncio.Future[R]:
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._flusher is None:
             self._flusher = asyncio.create_task(self._flush())
-        return await future
+        return future
 
     async def _flush(self) -> None:
         """Run batches until nothing waits. Started as a task, so calls of this tick join it."""

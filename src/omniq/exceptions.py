@@ -1,32 +1,32 @@
 """Every error OmniQ raises.
 
-    OmniQError
-    ├── ValidationError (ValueError)      refused before anything was stored; `.field` names the culprit
-    │   ├── SerializationError            a value that cannot be stored or read back
-    │   └── PayloadTooLargeError          arguments or a result over the limit
-    ├── ConfigError (ValueError)          a URL, option or combination that makes no sense
-    ├── SyncInAsyncError (RuntimeError)   a `_sync` twin called where an event loop runs
-    ├── UnknownTaskError (LookupError)    no registered function of that name
-    ├── NotFoundError (LookupError)       no task, result or schedule of that id
-    ├── StorageError                      the store said no; `__cause__` is the driver's error
-    │   ├── StorageUnavailableError       locked, unreachable, read-only, full: may work later
-    │   ├── SchemaError                   the store was written by another version
-    │   ├── CapabilityError               this backend does not promise what was asked
-    │   ├── TaskExistsError               the id is taken
-    │   ├── DuplicateTaskError            a live task holds the same unique_key
-    │   └── StaleTaskError                somebody else changed the task in between
-    ├── LeaseLostError                    this run no longer holds its task
-    └── ResultError                       why `handle.result()` has no value
-        ├── ResultTimeoutError (TimeoutError)
-        ├── ResultExpiredError            finished, but the result is gone
-        ├── TaskFailedError               `.error` holds type, message and traceback
-        ├── TaskCancelledError
-        └── TaskExpiredError
+OmniQError
+├── ValidationError (ValueError)      refused before anything was stored; `.field` names the culprit
+│   ├── SerializationError            a value that cannot be stored or read back
+│   └── PayloadTooLargeError          arguments or a result over the limit
+├── ConfigError (ValueError)          a URL, option or combination that makes no sense
+├── SyncInAsyncError (RuntimeError)   a `_sync` twin called where an event loop runs
+├── UnknownTaskError (LookupError)    no registered function of that name
+├── NotFoundError (LookupError)       no task, result or schedule of that id
+├── StorageError                      the store said no; `__cause__` is the driver's error
+│   ├── StorageUnavailableError       locked, unreachable, read-only, full: may work later
+│   ├── SchemaError                   the store was written by another version
+│   ├── CapabilityError               this backend does not promise what was asked
+│   ├── TaskExistsError               the id is taken
+│   ├── DuplicateTaskError            a live task holds the same unique_key
+│   └── StaleTaskError                somebody else changed the task in between
+├── LeaseLostError                    this run no longer holds its task
+└── ResultError                       why `handle.result()` has no value
+    ├── ResultTimeoutError (TimeoutError)
+    ├── ResultExpiredError            finished, but the result is gone
+    ├── TaskFailedError               `.error` holds type, message and traceback
+    ├── TaskCancelledError
+    └── TaskExpiredError
 
-    TaskSignal                            raised *by* a task to end its run in another way
-    ├── Retry(delay)                      try again after `delay`; counts as a failed attempt
-    ├── Snooze(delay)                     come back after `delay`; the attempt is given back
-    └── Cancel(reason)                    stop for good, as CANCELLED
+TaskSignal                            raised *by* a task to end its run in another way
+├── Retry(delay)                      try again after `delay`; counts as a failed attempt
+├── Snooze(delay)                     come back after `delay`; the attempt is given back
+└── Cancel(reason)                    stop for good, as CANCELLED
 """
 
 from __future__ import annotations
@@ -162,7 +162,9 @@ class Retry(TaskSignal):
     Counts as a failed attempt: when no retries are left, the task fails with `reason`.
     """
 
-    def __init__(self, delay: float | timedelta | None = None, reason: str = "retry asked for") -> None:
+    def __init__(
+        self, delay: float | timedelta | None = None, reason: str = "retry asked for"
+    ) -> None:
         super().__init__(reason)
         self.delay = delay
         self.reason = reason

@@ -297,7 +297,7 @@ def _scheduled(after: Task, now: datetime, delay: float, reason: str) -> Task:
 
 
 def _left(task: Task) -> Task:
-    """A copy without its holder; the count of lost leases starts anew as this run spoke up."""
+    """Return a copy without its holder; lost leases count anew, as this run spoke up."""
     after = copy(task)
     after.lease_token = after.worker_id = None
     after.lost_leases = 0

@@ -164,9 +164,8 @@ class Session:
         program, *arguments = shlex.split(line, comments=True)
         arguments = [self._expanded(argument) for argument in arguments]
         run = _PROGRAMS[program]
-        if program != "omniq":
-            for name in arguments:
-                self._unused.pop(name, None)
+        for name in ["conftest.py", *arguments] if program != "omniq" else ():
+            self._unused.pop(name, None)
         return run(arguments)
 
     def _expanded(self, argument: str) -> str:
@@ -196,5 +195,5 @@ def _in_new_process(*command: str) -> Callable[[list[str]], int]:
 _PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     "omniq": execute,
     "python": _in_new_process(),
-    "pytest": _in_new_process("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:omniq"),
+    "pytest": _in_new_process("-m", "pytest", "-q", "-p", "no:cacheprovider"),
 }

@@ -42,7 +42,11 @@ class Fleet:
 
     def lines(self) -> list[str]:
         """Everything the tasks wrote, of all processes."""
-        return [line for path in self.folder.glob("[0-9]*.log") for line in path.read_text().splitlines()]
+        return [
+            line
+            for path in self.folder.glob("[0-9]*.log")
+            for line in path.read_text().splitlines()
+        ]
 
     def said(self) -> str:
         """Everything the workers logged."""
@@ -102,14 +106,16 @@ async def test_six_processes_run_twenty_thousand_tasks_once_each(app: OmniQ, fle
 
 
 async def test_tasks_of_a_killed_worker_run_again_at_once(app: OmniQ, fleet: Fleet) -> None:
-    """kill -9 of one of three: its tasks are noticed by its neighbours long before their lease ends."""
+    """kill -9 of one of three: its neighbours notice long before the leases end."""
     await enqueue(app, "hold", [(n, 1.0) for n in range(12)])
     workers = [fleet.start("--concurrency", "4", "--lease", "600") for _ in range(3)]
     await wait_until(lambda: len(fleet.lines()) >= 12, description="all tasks started")
 
     workers[0].kill()
     await wait_until(
-        lambda: all_final(app, 12), description="all tasks ended, the killed worker's too", timeout=15
+        lambda: all_final(app, 12),
+        description="all tasks ended, the killed worker's too",
+        timeout=15,
     )
 
     ended = Counter(line.split()[1] for line in fleet.lines() if line.startswith("end"))
@@ -209,4 +215,7 @@ def test_the_process_options_are_plain_json() -> None:
     """What a supervisor hands to its children can be read back."""
     options = ServeOptions(app="x", worker={"queues": ["a"], "concurrency": 3})
 
-    assert msgspec.convert(json.loads(json.dumps(msgspec.to_builtins(options))), ServeOptions) == options
+    assert (
+        msgspec.convert(json.loads(json.dumps(msgspec.to_builtins(options))), ServeOptions)
+        == options
+    )

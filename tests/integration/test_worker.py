@@ -125,7 +125,9 @@ async def test_a_task_may_end_itself_in_other_ways(app: OmniQ, working: Working)
         if how == "cancel":
             raise Cancel("not needed any more")
         if first:
-            raise {"retry": Retry(0.01, "come back"), "snooze": Snooze(timedelta(seconds=0.01))}[how]
+            raise {"retry": Retry(0.01, "come back"), "snooze": Snooze(timedelta(seconds=0.01))}[
+                how
+            ]
         return how
 
     handles = {how: await signalling.enqueue(how) for how in ("retry", "snooze", "cancel")}

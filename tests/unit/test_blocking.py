@@ -96,7 +96,9 @@ def test_twins_may_be_called_from_many_threads_at_once() -> None:
 
 async def test_inside_a_running_loop_the_error_names_what_to_await() -> None:
     """It would block every task of the loop, or dead-lock."""
-    with pytest.raises(SyncInAsyncError, match=r"LoudGreeter\.greet_sync\(\).*await LoudGreeter\.greet"):
+    with pytest.raises(
+        SyncInAsyncError, match=r"LoudGreeter\.greet_sync\(\).*await LoudGreeter\.greet"
+    ):
         LoudGreeter().greet_sync("you")
 
 

@@ -237,7 +237,10 @@ class TestEnqueueMany:
     @pytest.mark.parametrize(
         ("calls", "problem"),
         [
-            ([(1,), 5], r"call 1: expected a tuple .* got int; a single argument x is written \(x,\)"),
+            (
+                [(1,), 5],
+                r"call 1: expected a tuple .* got int; a single argument x is written \(x,\)",
+            ),
             ([(1,), "ab"], "call 1: expected a tuple"),
             ([(1,), [1, 2]], "call 1: expected a tuple"),
             ([(1,), ()], "call 1: arguments: .*missing a required argument"),
@@ -338,7 +341,9 @@ class TestOtherTargets:
         assert (one.id, two.id, same.id) == ("a", "b", "b")
         assert [task_id for task_id, _ in await events_of(app)] == ["a", "b"]
         with pytest.raises(ValidationError):
-            await app.enqueue_tasks([Task(func="f", id="d"), Task(func="f", id="e", priority=10**9)])
+            await app.enqueue_tasks(
+                [Task(func="f", id="d"), Task(func="f", id="e", priority=10**9)]
+            )
         assert await app.get_task("d") is None
 
 
@@ -465,7 +470,7 @@ class TestLookingAfter:
         await app.enqueue_task(Task(func="f", status=TaskStatus.COMPLETED, finished_at=old))
         await app.result_storage.set(TaskResult(task_id="x", expires_at=old))
         await app.event_storage.log_event(TaskEvent(task_id="x", event_type="A", timestamp=old))
-        await app.schedule("f", at=datetime(2020, 1, 1, tzinfo=UTC), end_at=datetime(2021, 1, 1, tzinfo=UTC))
+        await app.schedule("f", every=3600, end_at=datetime(2021, 1, 1, tzinfo=UTC))
 
         assert await app.cleanup() == {
             "expired_tasks": 1,
@@ -493,7 +498,7 @@ def test_every_coroutine_of_the_application_has_its_twin() -> None:
     import inspect
 
     for cls in (OmniQ, TaskHandle, omniq.TaskFunction):
-        for name, member in inspect.getmembers(cls, inspect.iscoroutinefunction):
+        for name, _ in inspect.getmembers(cls, inspect.iscoroutinefunction):
             if not name.startswith("_"):
                 assert callable(getattr(cls, f"{name}_sync", None)), f"{cls.__name__}.{name}"
 
@@ -522,7 +527,7 @@ async def test_twins_inside_a_loop_name_what_to_await() -> None:
         (lambda: task.enqueue_sync(1), "sum.enqueue"),
         (lambda: task.enqueue_many_sync([(1,)]), "sum.enqueue_many"),
         (lambda: app.enqueue_sync("f"), "OmniQ.enqueue"),
-        (lambda: app.counts_sync(), "OmniQ.counts"),
+        (app.counts_sync, "OmniQ.counts"),
         (lambda: app.handle("x").result_sync(), "TaskHandle.result"),
     ):
         with pytest.raises(SyncInAsyncError, match=rf"{name}_sync\(\) .*`await {name}\(…\)`"):
@@ -541,7 +546,7 @@ def test_one_application_serves_several_loops_and_the_twins() -> None:
     assert {first.id, second.id} == {one.id for one in app.list_tasks_sync()}
 
 
-async def _enqueue(task: Any) -> TaskHandle[Any]:
+async def _enqueue(task: omniq.TaskFunction[..., int]) -> TaskHandle[int]:
     return await task.enqueue(1)
 
 
@@ -559,7 +564,7 @@ class TestPackage:
     def test_an_unknown_name_is_an_attribute_error(self) -> None:
         """As of any module."""
         with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-            _ = omniq.nonsense  # type: ignore[attr-defined, unused-ignore]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType] - the point
+            _ = omniq.nonsense  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType] - the point
 
     def test_the_version_is_that_of_the_distribution(self) -> None:
         """Looked up when asked for."""
@@ -569,15 +574,23 @@ class TestPackage:
         ("statement", "unwanted"),
         [
             ("import omniq", "asyncio msgspec anyio sqlite3 cyclopts rich omniq.core"),
-            ("from omniq import OmniQ; OmniQ", "anyio sqlite3 cyclopts rich fsspec asyncpg redis nats"),
-            ("from omniq import OmniQ; OmniQ('memory://')", "anyio sqlite3 cyclopts rich omniq.worker"),
+            (
+                "from omniq import OmniQ; OmniQ",
+                "anyio sqlite3 cyclopts rich fsspec asyncpg redis nats",
+            ),
+            (
+                "from omniq import OmniQ; OmniQ('memory://')",
+                "anyio sqlite3 cyclopts rich omniq.worker",
+            ),
         ],
     )
     def test_importing_loads_only_what_is_used(
         self, statement: str, unwanted: str, tmp_path: Path
     ) -> None:
         """Start-up time is paid by every command and every worker."""
-        source = f"{statement}; import sys; print([n for n in {unwanted.split()} if n in sys.modules])"
+        source = (
+            f"{statement}; import sys; print([n for n in {unwanted.split()} if n in sys.modules])"
+        )
 
         done = subprocess.run(
             [sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True, check=True

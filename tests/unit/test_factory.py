@@ -1,5 +1,6 @@
 """From URLs to backends: short to write, impossible to misread, helpful when wrong."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,10 @@ def test_the_type_makes_sqlite_of_any_path() -> None:
         ("sqlite:///", "names no file"),
         ("sqlite:///:memory:", "memory://"),
         ("sqlite://jobs.db", "three slashes: sqlite:///jobs.db"),
-        ("sqlite:///a.db?durabilty=fast", "no option 'durabilty'; valid are: durability, namespace"),
+        (
+            "sqlite:///a.db?durabilty=fast",
+            "no option 'durabilty'; valid are: durability, namespace",
+        ),
         ("sqlite:///a.db?durability=none", "durability is one of full, fast"),
         ("memory://host", "takes no host"),
         ("memory://?durability=fast", "no option 'durability'"),
@@ -113,7 +117,9 @@ def test_aliases_mean_the_same_type(alias: str, name: str) -> None:
     assert StorageBackendFactory.type_of(f"{name}://x", alias) == name
 
 
-@pytest.mark.parametrize(("name", "url"), [("memory", "memory://"), ("sqlite", "sqlite:///omniq.db")])
+@pytest.mark.parametrize(
+    ("name", "url"), [("memory", "memory://"), ("sqlite", "sqlite:///omniq.db")]
+)
 def test_some_types_have_a_usual_place(name: str, url: str) -> None:
     """A type alone is enough in the environment."""
     assert StorageBackendFactory.default_url(name) == url
@@ -139,10 +145,12 @@ def test_a_missing_driver_is_told_with_the_extra_to_install(
 ) -> None:
     """The command can be copied."""
     (tmp_path / "needy_backend.py").write_text("import a_driver_nobody_has\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     StorageBackendFactory.register_backend("needy", BackendEntry("needy_backend:Needy", "needy"))
 
-    with pytest.raises(ConfigError, match=r"'a_driver_nobody_has'.*pip install 'omniq-tasks\[needy\]"):
+    with pytest.raises(
+        ConfigError, match=r"'a_driver_nobody_has'.*pip install 'omniq-tasks\[needy\]"
+    ):
         create("needy://x")
 
 
@@ -151,7 +159,7 @@ def test_an_import_error_inside_a_backend_is_not_hidden(
 ) -> None:
     """A bug in a backend must not look like a missing driver."""
     (tmp_path / "buggy_backend.py").write_text("1 / 0\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     StorageBackendFactory.register_backend("buggy", "buggy_backend:Buggy")
 
     with pytest.raises(ZeroDivisionError):

@@ -38,7 +38,7 @@ class CountingQueue(MemoryQueue):
         self.looks.append(len(task_ids))
         return await super()._get(task_ids)
 
-    async def _wait_final(self, task_ids: list[str], timeout: float) -> None:  # noqa: ASYNC109 - overridden
+    async def _wait_final(self, task_ids: list[str], timeout: float) -> None:
         self.waits += 1
         await super()._wait_final(task_ids, timeout)
 
@@ -98,7 +98,7 @@ def success(value: Any = 5, **fields: Any) -> TaskResult:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the loop turn until it holds."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - of stores that have no event to wait for
         await asyncio.sleep(0)
 
 
@@ -112,9 +112,7 @@ class TestResult:
 
         assert await handle.result() == value
 
-    async def test_waiting_ends_when_the_task_does(
-        self, app: OmniQ, queue: CountingQueue
-    ) -> None:
+    async def test_waiting_ends_when_the_task_does(self, app: OmniQ, queue: CountingQueue) -> None:
         """By the store's signal, not by looking again and again."""
         handle = await enqueue(app)
         waiting = asyncio.create_task(handle.result(timeout=30))
@@ -135,7 +133,9 @@ class TestResult:
             app, outcome, TaskResult(task_id="?", status=ResultStatus.FAILED, error=error)
         )
 
-        with pytest.raises(TaskFailedError, match=rf"task {handle.id} \(f\) failed: ValueError: bad") as caught:
+        with pytest.raises(
+            TaskFailedError, match=rf"task {handle.id} \(f\) failed: ValueError: bad"
+        ) as caught:
             await handle.result()
         assert caught.value.error == error
         assert caught.value.task_id == handle.id
@@ -146,7 +146,7 @@ class TestResult:
         """Results expire before tasks do."""
         handle = await finish(app, lifecycle.failure(KeyError("x")))
 
-        with pytest.raises(TaskFailedError, match="failed: .*KeyError") as caught:
+        with pytest.raises(TaskFailedError, match=r"failed: .*KeyError") as caught:
             await handle.result()
         assert caught.value.error is not None
 
@@ -154,7 +154,9 @@ class TestResult:
         """With the reason."""
         handle = await finish(app, lifecycle.Cancelled("no longer needed"))
 
-        with pytest.raises(TaskCancelledError, match=f"{handle.id} was cancelled: no longer needed"):
+        with pytest.raises(
+            TaskCancelledError, match=f"{handle.id} was cancelled: no longer needed"
+        ):
             await handle.result()
 
     async def test_an_expired_task_raises(self, app: OmniQ) -> None:
@@ -169,7 +171,9 @@ class TestResult:
         """It goes on regardless; the error says what is missing, and is a TimeoutError."""
         handle = await enqueue(app, queue_name="mail")
 
-        with pytest.raises(TimeoutError, match="still pending; is a worker of queue 'mail'") as caught:
+        with pytest.raises(
+            TimeoutError, match="still pending; is a worker of queue 'mail'"
+        ) as caught:
             await handle.result(timeout=timeout)
         assert isinstance(caught.value, ResultTimeoutError)
         assert await handle.status() is TaskStatus.PENDING
@@ -397,7 +401,12 @@ class TestOtherMethods:
         handle = app.handle("nobody")
 
         for call in (
-            handle.task, handle.status, handle.progress, handle.wait, handle.cancel, handle.retry
+            handle.task,
+            handle.status,
+            handle.progress,
+            handle.wait,
+            handle.cancel,
+            handle.retry,
         ):
             with pytest.raises(NotFoundError, match="there is no task nobody"):
                 await call()

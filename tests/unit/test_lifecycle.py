@@ -266,7 +266,7 @@ class TestSettle:
 
     def test_a_parked_task_comes_back_later_and_later(self) -> None:
         """Up to a minute; then each minute, for ever."""
-        held, waits = claimed(), []
+        held, waits = claimed(), list[float]()
 
         for _ in range(20):
             after = lifecycle.settle(held, Parked("unknown"), NOW)
@@ -280,7 +280,9 @@ class TestSettle:
     def test_a_completed_task_has_no_error_left(self) -> None:
         """The reason of an earlier attempt would mislead."""
         held = claimed(
-            lifecycle.promote(lifecycle.settle(claimed(retry=RetryPolicy(max_retries=1)), FAILURE, NOW))
+            lifecycle.promote(
+                lifecycle.settle(claimed(retry=RetryPolicy(max_retries=1)), FAILURE, NOW)
+            )
         )
 
         assert lifecycle.settle(held, Completed(), NOW).error is None
@@ -374,9 +376,7 @@ class TestEdited:
         assert (after.finished_at is not None) == after.is_final
         if status is S.RUNNING:
             assert after.due_at is not None
-        elif status is S.WAITING:
-            assert after.status is S.PENDING
-        elif status is S.SCHEDULED:
+        elif status is S.WAITING or status is S.SCHEDULED:
             assert after.status is S.PENDING
         else:
             assert after.status is status

@@ -110,7 +110,7 @@ class TestNames:
 
         for function in (numbers, later):
             with pytest.raises(ConfigError, match="generator function"):
-                app.task(function)  # type: ignore[call-overload, unused-ignore]  # user input
+                app.task(function)
 
     def test_a_task_is_not_made_of_a_task(self, app: OmniQ) -> None:
         """`@task` above `@cron` is in the wrong order."""
@@ -207,13 +207,13 @@ class TestArguments:
         work.make_task(1, b=2)
         for args, kwargs in (((1, 2), {}), ((), {"a": 1, "b": 2}), ((1,), {})):
             with pytest.raises(ValidationError):
-                work.make_task(*args, **kwargs)  # type: ignore[arg-type, unused-ignore]  # pyright: ignore[reportCallIssue, reportArgumentType] - user input
+                work.make_task(*args, **kwargs)  # pyright: ignore[reportCallIssue, reportArgumentType] - user input
 
     def test_functions_without_a_signature_are_not_checked(self, app: OmniQ) -> None:
         """Some of those written in C tell nothing."""
         task = app.task(name="iterate")(iter)
 
-        assert task.make_task([1], 2, 3).args == ([1], 2, 3)  # type: ignore[call-overload, unused-ignore]  # pyright: ignore[reportCallIssue, reportArgumentType] - the point
+        assert task.make_task([1], 2, 3).args == ([1], 2, 3)  # pyright: ignore[reportCallIssue, reportArgumentType] - the point
 
 
 class TestTemplate:
@@ -384,9 +384,9 @@ class TestTemplate:
     def test_an_unknown_option_is_refused_with_the_nearest(self, app: OmniQ) -> None:
         """In the decorator as in the call."""
         with pytest.raises(TypeError, match=r"no task option 'retires'.*did you mean"):
-            app.task(retires=3)  # type: ignore[call-overload, unused-ignore]  # pyright: ignore[reportCallIssue] - user input
+            app.task(retires=3)  # pyright: ignore[reportCallIssue] - user input
         with pytest.raises(TypeError, match="no task option 'colour'; options are queue, "):
-            app.task(add).options(colour=3)  # type: ignore[call-arg, unused-ignore]  # pyright: ignore[reportCallIssue] - user input
+            app.task(add).options(colour=3)  # pyright: ignore[reportCallIssue] - user input
 
     def test_a_bare_template_is_a_plain_task(self) -> None:
         """Nothing is added that nobody asked for."""
@@ -408,7 +408,7 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     )
     (tmp_path / "broken_jobs.py").write_text("import a_module_nobody_has\n")
     (tmp_path / "broken_too.py").write_text("1 / 0\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     importlib.invalidate_caches()
     yield
     for name in [name for name in sys.modules if name.startswith(("allowed_pkg", "broken_jobs"))]:
@@ -468,7 +468,8 @@ class TestResolve:
             app.registry.resolve(name, [allowed])
 
     @pytest.mark.parametrize(
-        "name", ["allowed_pkg.jobs.os.system", "allowed_pkg.jobs:os.system", "allowed_pkg.jobs.Tool.use"]
+        "name",
+        ["allowed_pkg.jobs.os.system", "allowed_pkg.jobs:os.system", "allowed_pkg.jobs.Tool.use"],
     )
     def test_a_path_through_an_allowed_module_leads_nowhere(self, app: OmniQ, name: str) -> None:
         """`pkg.mod.os.system` is asked of the module `pkg.mod.os`, which there is not."""
@@ -569,9 +570,10 @@ class TestTypes:
         class Here:
             x: int
 
-        def work(a: "Nowhere", b: "Here", c: "1 +") -> None:  # type: ignore[name-defined, syntax, unused-ignore]  # noqa: F722, F821  # pyright: ignore
-            _ = Here
+        def work(a: Any, b: "Here", c: Any) -> Any:
+            return Here
 
+        work.__annotations__ |= {"a": "Nowhere", "c": "1 +"}
         app.task(work)
 
         assert storable(Here(1))

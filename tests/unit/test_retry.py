@@ -120,14 +120,14 @@ def test_exception_names_are_full_and_nearest_first() -> None:
 )
 def test_one_exception_or_several_in_any_spelling(given_as: object) -> None:
     """`retry_on=OSError` and `retry_on="builtins.OSError"` mean what they say."""
-    assert RetryPolicy(retry_on=given_as).retry_on == ("builtins.OSError",)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - user input
+    assert RetryPolicy(retry_on=given_as).retry_on == ("builtins.OSError",)  # pyright: ignore[reportArgumentType] - user input
 
 
 @pytest.mark.parametrize("given_as", [5, (int,), (None,), OSError()], ids=repr)
 def test_what_is_no_exception_is_refused(given_as: object) -> None:
     """A policy that silently never matches is worse than an error."""
     with pytest.raises(ValidationError, match="neither an exception class nor a name"):
-        RetryPolicy(retry_on=given_as)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - user input
+        RetryPolicy(retry_on=given_as)  # pyright: ignore[reportArgumentType] - user input
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -38,13 +37,20 @@ class Enqueuing:
             return await self._queue.enqueue(task)
         event = TaskEvent(task_id=task.id, event_type=EventType.ENQUEUED)
         if is_fresh and self._is_sure(task):
-            task_id, _ = await asyncio.gather(
-                self._queue.enqueue(task), self._events.log_event(event)
-            )
-            return task_id
+            return await self._store_both(task, event)
         task_id = await self._queue.enqueue(task)
         if task_id == task.id:
             await self._events.log_event(event)
+        return task_id
+
+    async def _store_both(self, task: Task, event: TaskEvent) -> str:
+        logged = self._events.begin_logging(event)
+        try:
+            task_id = await self._queue.enqueue(task)
+        except BaseException:
+            logged.cancel()
+            raise
+        await logged
         return task_id
 
     async def store_many(self, tasks: Sequence[Task]) -> list[str]:

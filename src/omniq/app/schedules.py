@@ -163,7 +163,7 @@ class DeclaredSchedules:
         number = 1
         while not is_named and self._is_other(after):
             number += 1
-            after.id = f"{schedule.id}-{number}"
+            after.id = f"{schedule.id[: _ID_LIMIT - 4]}-{number}"
         self._by_id[after.id] = after
         return after
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import TypeVar, cast
 
 from omniq.blocking import blocking
 from omniq.storage.base import (
@@ -14,6 +15,8 @@ from omniq.storage.base import (
     Component,
 )
 
+C = TypeVar("C", bound=Component)
+
 
 class BaseBackend(Component, ABC):
     """Makes and owns a queue, a result, an event and a schedule storage over one connection.
@@ -23,21 +26,21 @@ class BaseBackend(Component, ABC):
     """
 
     def __init__(self) -> None:
-        self._components: dict[str, Any] = {}
+        self._components: dict[str, Component] = {}
 
-    def get_task_queue(self, async_mode: bool = True) -> BaseQueue:  # noqa: ARG002, FBT001, FBT002 - specified
+    def get_task_queue(self, async_mode: bool = True) -> BaseQueue:  # noqa: ARG002 - specified
         """Return the task queue."""
         return self._component("queue", self._make_queue)
 
-    def get_result_storage(self, async_mode: bool = True) -> BaseResultStorage:  # noqa: ARG002, FBT001, FBT002 - specified
+    def get_result_storage(self, async_mode: bool = True) -> BaseResultStorage:  # noqa: ARG002 - specified
         """Return the result storage."""
         return self._component("results", self._make_results)
 
-    def get_event_storage(self, async_mode: bool = True) -> BaseEventStorage:  # noqa: ARG002, FBT001, FBT002 - specified
+    def get_event_storage(self, async_mode: bool = True) -> BaseEventStorage:  # noqa: ARG002 - specified
         """Return the event storage."""
         return self._component("events", self._make_events)
 
-    def get_schedule_storage(self, async_mode: bool = True) -> BaseScheduleStorage:  # noqa: ARG002, FBT001, FBT002 - specified
+    def get_schedule_storage(self, async_mode: bool = True) -> BaseScheduleStorage:  # noqa: ARG002 - specified
         """Return the schedule storage."""
         return self._component("schedules", self._make_schedules)
 
@@ -63,7 +66,7 @@ class BaseBackend(Component, ABC):
         for component in list(self._components.values()):
             await component.disconnect()
 
-    def _getters(self) -> list[Any]:
+    def _getters(self) -> list[Callable[[], Component]]:
         return [
             self.get_task_queue,
             self.get_result_storage,
@@ -71,10 +74,10 @@ class BaseBackend(Component, ABC):
             self.get_schedule_storage,
         ]
 
-    def _component(self, name: str, make: Any) -> Any:
+    def _component(self, name: str, make: Callable[[], C]) -> C:
         if name not in self._components:
             self._components[name] = make()
-        return self._components[name]
+        return cast("C", self._components[name])
 
     @abstractmethod
     def _make_queue(self) -> BaseQueue: ...

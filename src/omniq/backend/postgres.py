@@ -9,8 +9,8 @@ from omniq.exceptions import ConfigError
 from omniq.serialization import SerializationFormat
 from omniq.storage.postgres import (
     Database,
-    PostgreSQLEventStorage,
     PostgresOptions,
+    PostgreSQLEventStorage,
     PostgreSQLQueue,
     PostgreSQLResultStorage,
     PostgreSQLScheduleStorage,

@@ -5,6 +5,6 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line and exit with its code; see `omniq.cli.exits`."""
-    from omniq.cli.app import run  # noqa: PLC0415 - loads the CLI libraries only when used
+    from omniq.cli.app import run
 
     run()

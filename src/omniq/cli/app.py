@@ -72,4 +72,3 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     except CycloptsError:
         return Exit.USAGE
     return int(result or 0)
-

@@ -44,7 +44,8 @@ def _turn(app: str | None, method: str, schedule_id: str) -> Schedule:
         async with open_target(app) as target:
             return await getattr(target.schedule_storage, method)(schedule_id)
 
-    return asyncio.run(run())
+    schedule: Schedule = asyncio.run(run())
+    return schedule
 
 
 def _print(found: list[Schedule], *, json: bool) -> None:
@@ -52,7 +53,15 @@ def _print(found: list[Schedule], *, json: bool) -> None:
         print_json(found)
         return
     rows = (
-        (s.id, s.func, _when(s), s.status.value, ago(s.next_run_at), ago(s.last_run_at), s.run_count)
+        (
+            s.id,
+            s.func,
+            _when(s),
+            s.status.value,
+            ago(s.next_run_at),
+            ago(s.last_run_at),
+            s.run_count,
+        )
         for s in found
     )
     print_table(_COLUMNS, rows, empty="no schedules")

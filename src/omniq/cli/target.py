@@ -47,7 +47,6 @@ def load(target: str) -> OmniQ:
     except ConfigError as error:
         raise AppLoadError(str(error)) from error
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        raise AppLoadError(
-            f"loading {target} failed: {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
-        ) from error
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"
+        raise AppLoadError(f"loading {target} failed: {what}") from error

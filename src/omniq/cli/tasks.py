@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json as stdlib_json
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -15,6 +16,8 @@ from omniq.cli.target import Target, load, open_target
 from omniq.core import OmniQ
 from omniq.exceptions import NotFoundError, ResultError, ValidationError
 from omniq.models.task import Task, TaskStatus
+
+Act = Callable[[OmniQ, str], Awaitable[Task]]
 
 tasks = App(name="tasks", help="Look at tasks, cancel them, run them again.")
 
@@ -72,7 +75,15 @@ def list_tasks(
     print_table(
         ("ID", "TASK", "QUEUE", "STATUS", "TRY", "CREATED", "REASON"),
         (
-            (t.id, t.func, t.queue_name, t.status.value, t.attempt, ago(t.created_at), _line(t.error))
+            (
+                t.id,
+                t.func,
+                t.queue_name,
+                t.status.value,
+                t.attempt,
+                ago(t.created_at),
+                _line(t.error),
+            )
             for t in found
         ),
         empty="no tasks",
@@ -99,7 +110,9 @@ def show(task_id: str, *, app: Target = None, json: Json = False) -> None:
     if result is not None:
         console().print("\n[bold]Result[/bold]")
         value = result.error.traceback if result.error else repr(result.result)
-        print_pairs([("status", result.status.value), ("stored_at", result.stored_at), ("value", value)])
+        print_pairs(
+            [("status", result.status.value), ("stored_at", result.stored_at), ("value", value)]
+        )
     console().print("\n[bold]History[/bold]")
     print_table(
         ("AT", "EVENT", "WORKER", "MESSAGE"),
@@ -120,7 +133,7 @@ def retry(*task_ids: str, app: Target = None, json: Json = False) -> int:
     return _each(task_ids, app, json, lambda target, task_id: target.retry(task_id))
 
 
-def _each(task_ids: tuple[str, ...], app: str | None, json: bool, act: Any) -> int:  # noqa: FBT001 - internal
+def _each(task_ids: tuple[str, ...], app: str | None, json: bool, act: Act) -> int:
     """Do something with each task; all are tried, and one that fails makes the exit code 1."""
     if not task_ids:
         raise ValidationError("task_ids", "name at least one task")

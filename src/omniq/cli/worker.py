@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -20,7 +20,9 @@ def worker(
     *,
     queues: Annotated[
         tuple[str, ...],
-        Parameter(name=["--queues", "-q"], help="Queues in strict order; repeat or separate by commas."),
+        Parameter(
+            name=["--queues", "-q"], help="Queues in strict order; repeat or separate by commas."
+        ),
     ] = (),
     concurrency: Annotated[
         int, Parameter(name=["--concurrency", "-c"], help="Tasks running at once in each process.")
@@ -50,7 +52,7 @@ def worker(
         log_level: DEBUG, INFO, WARNING or ERROR.
     """
     names = [name for item in queues for name in item.split(",") if name]
-    options = {
+    options: dict[str, Any] = {
         "queues": names or None,
         "concurrency": concurrency,
         "burst": burst,

@@ -82,10 +82,8 @@ def check_priority(priority: object) -> int:
 
 def check_mapping(field: str, value: object) -> None:
     """Refuse anything but a dict with text keys. Raises ValidationError."""
-    if type(value) is dict:
-        keys = cast("dict[Any, Any]", value)
-        if all(type(key) is str for key in keys):
-            return
+    if type(value) is dict and all(type(key) is str for key in value):  # pyright: ignore[reportUnknownVariableType] - user input
+        return
     raise ValidationError(field, f"expected a dict with text keys, got {value!r:.80}")
 
 
@@ -127,7 +125,7 @@ def check_parents(task: Task) -> None:
 
 
 def checked_result(result: TaskResult) -> TaskResult:
-    """Return the result, or a copy made fit to be stored. Raises ValidationError naming the field."""
+    """Return the result, or a copy fit to be stored. Raises ValidationError naming the field."""
     if not isinstance(result, TaskResult):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
         raise ValidationError("result", f"expected a TaskResult, got {type(result).__name__}")
     check_name("task_id", result.task_id)
@@ -139,7 +137,7 @@ def checked_result(result: TaskResult) -> TaskResult:
 
 
 def checked_event(event: TaskEvent) -> TaskEvent:
-    """Return the event, or a copy made fit to be stored. Raises ValidationError naming the field."""
+    """Return the event, or a copy fit to be stored. Raises ValidationError naming the field."""
     if not isinstance(event, TaskEvent):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
         raise ValidationError("event", f"expected a TaskEvent, got {type(event).__name__}")
     check_name("task_id", event.task_id)

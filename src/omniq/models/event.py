@@ -54,7 +54,7 @@ class TaskEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
     event_type: EventType | str
     timestamp: datetime = msgspec.field(default_factory=utcnow)
     message: str | None = None
-    details: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default for each instance
+    details: dict[str, Any] = {}
     worker_id: str | None = None
 
     def __post_init__(self) -> None:

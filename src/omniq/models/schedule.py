@@ -55,7 +55,7 @@ class Schedule(msgspec.Struct, kw_only=True, omit_defaults=True):
     schedule_type: ScheduleType
     func: str
     args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default for each instance
+    kwargs: dict[str, Any] = {}
     id: str = msgspec.field(default_factory=new_id)
     cron_expression: str | None = None
     timezone: str = "UTC"
@@ -72,7 +72,7 @@ class Schedule(msgspec.Struct, kw_only=True, omit_defaults=True):
     retry: RetryPolicy | None = None
     result_ttl_seconds: float | None = None
     expires_seconds: float | None = None
-    metadata: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default for each instance
+    metadata: dict[str, Any] = {}
 
     created_at: datetime = msgspec.field(default_factory=utcnow)
     status: ScheduleStatus = ScheduleStatus.ACTIVE

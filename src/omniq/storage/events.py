@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -71,6 +72,13 @@ class BaseEventStorage(Component, ABC):
         """Store one event. Coalesced."""
         await self._appends.submit(checked_event(event))
 
+    def begin_logging(self, event: TaskEvent) -> asyncio.Future[None]:
+        """Begin what `log_event` does; the future tells when it is done.
+
+        Needs a running event loop. Cancelling the future does not keep the event from being stored.
+        """
+        return self._appends.begin(checked_event(event))
+
     async def query(
         self, where: EventFilter = EVERY_EVENT, *, limit: int = 1000, newest: bool = False
     ) -> list[TaskEvent]:
@@ -130,7 +138,7 @@ class BaseEventStorage(Component, ABC):
         while True:
             count = await self.purge(moment, limit=1000)
             deleted += count
-            if count < 1000:  # noqa: PLR2004 - the batch size above
+            if count < 1000:
                 return deleted
 
     append_sync = blocking(append)
@@ -150,7 +158,7 @@ class BaseEventStorage(Component, ABC):
     async def _append(self, events: list[TaskEvent]) -> None: ...
 
     @abstractmethod
-    async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]: ...  # noqa: FBT001 - internal
+    async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]: ...
 
     @abstractmethod
     async def _purge(self, before: datetime, limit: int) -> int: ...

@@ -187,7 +187,8 @@ def _read_sqlite(url: str) -> dict[str, Any]:
     path = _sqlite_path(url)
     if path in ("", ":memory:"):
         raise ConfigError(
-            f"{masked(url)!r} names no file; write sqlite:///jobs.db (or memory:// for a queue in memory)"
+            f"{masked(url)!r} names no file; write sqlite:///jobs.db, "
+            "or memory:// for a queue in memory"
         )
     choices = {
         "durability": ("full", "fast"),

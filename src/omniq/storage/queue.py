@@ -74,7 +74,7 @@ class BaseQueue(TaskStore, ABC):
     async def dequeue(
         self,
         queues: str | Sequence[str] = "default",
-        timeout: float | None = None,  # noqa: ASYNC109 - the specified name
+        timeout: float | None = None,
         *,
         lease_seconds: float = BARE_LEASE_SECONDS,
     ) -> Task | None:
@@ -304,7 +304,7 @@ class BaseQueue(TaskStore, ABC):
         while True:
             count = await self.purge(moment, limit=1000)
             deleted += count
-            if count < 1000:  # noqa: PLR2004 - the batch size above
+            if count < 1000:
                 return deleted
 
     enqueue_sync = blocking(enqueue)
@@ -333,7 +333,7 @@ class BaseQueue(TaskStore, ABC):
         return (await self.swap([Change(before, after)], now=now))[0]
 
     async def _insert_chunks(self, tasks: list[Task]) -> list[Inserted]:
-        if len(tasks) > 1000:  # noqa: PLR2004 - the chunk below: one bad task stops them all
+        if len(tasks) > 1000:
             for task in tasks:
                 checked_task(task)
         inserted: list[Inserted] = []
@@ -370,4 +370,3 @@ def _standing(task: Task, inserted: Inserted) -> str:
     if not inserted.stored and inserted.task_id == task.id:
         raise TaskExistsError(f"a task with id {task.id} exists already")
     return inserted.task_id
-

@@ -109,7 +109,7 @@ class BaseResultStorage(Component, ABC):
         while True:
             count = await self.purge(now=now, limit=1000)
             deleted += count
-            if count < 1000:  # noqa: PLR2004 - the batch size above
+            if count < 1000:
                 return deleted
 
     async def store_result(
@@ -138,7 +138,7 @@ class BaseResultStorage(Component, ABC):
         """Delete the result of a task, if there is one."""
         await self.delete(task_id)
 
-    async def wait(self, task_id: str, timeout: float | None = None) -> TaskResult | None:  # noqa: ASYNC109 - see dequeue
+    async def wait(self, task_id: str, timeout: float | None = None) -> TaskResult | None:
         """Return the result as soon as there is one; None after `timeout` seconds (None: never)."""
         ends_at = None if timeout is None else time.monotonic() + timeout
         pause, longest = _POLL_SECONDS
@@ -150,7 +150,7 @@ class BaseResultStorage(Component, ABC):
             await asyncio.sleep(min(pause, left))
             pause = min(pause * 1.5, longest)
 
-    set_sync = blocking(set)
+    set_sync = blocking(set)  # noqa: A003 - the specified name
     set_many_sync = blocking(set_many)
     get_sync = blocking(get)
     get_many_sync = blocking(get_many)
@@ -169,9 +169,7 @@ class BaseResultStorage(Component, ABC):
     async def _set(self, results: list[TaskResult]) -> list[bool]: ...
 
     @abstractmethod
-    async def _get(
-        self, task_ids: list[str], now: datetime | None
-    ) -> list[TaskResult | None]: ...
+    async def _get(self, task_ids: list[str], now: datetime | None) -> list[TaskResult | None]: ...
 
     @abstractmethod
     async def _delete(self, task_ids: list[str]) -> int: ...

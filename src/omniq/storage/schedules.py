@@ -22,7 +22,10 @@ class BaseScheduleStorage(Component, ABC):
     """Schedules by id. A backend provides the underscored primitives."""
 
     async def save_schedule(self, schedule: Schedule, *, now: datetime | None = None) -> Schedule:
-        """Store a schedule, replacing one of the same id; return it with its next fire time.
+        """Store a schedule, replacing one of the same id, state and all; return it.
+
+        A `next_run_at` that is given is kept; None means the first fire time from now on. To change
+        a stored one, set it to None, or the old time fires once more.
 
         Raises:
             ValidationError: a field is bad (cron expression, time zone, interval …).
@@ -86,7 +89,8 @@ class BaseScheduleStorage(Component, ABC):
     async def resume_schedule(self, schedule_id: str, *, now: datetime | None = None) -> Schedule:
         """Let a PAUSED schedule fire again, from its next fire time after now on.
 
-        Fire times that passed meanwhile are not made up for. Raises NotFoundError.
+        Fire times that passed meanwhile are not made up for, but for a ONCE schedule that never
+        ran: that fires by its misfire rule. Raises NotFoundError.
         """
         moment = moment_or_none("now", now) or utcnow()
         return await self._turn(schedule_id, ScheduleStatus.PAUSED, ScheduleStatus.ACTIVE, moment)
@@ -97,12 +101,17 @@ class BaseScheduleStorage(Component, ABC):
         return await self._next_due()
 
     async def cleanup_expired_schedules(self, *, now: datetime | None = None) -> int:
-        """Delete COMPLETED schedules and those whose `end_at` passed; return how many."""
+        """Delete COMPLETED schedules and PAUSED ones whose `end_at` passed; return how many.
+
+        An ACTIVE one past its end may have fire times to make up for: it completes by itself.
+        """
         moment = moment_or_none("now", now) or utcnow()
         deleted = 0
         for item in await self.list_schedules():
             over = item.end_at is not None and item.end_at <= moment
-            if item.status is ScheduleStatus.COMPLETED or over:
+            if item.status is ScheduleStatus.COMPLETED or (
+                over and item.status is ScheduleStatus.PAUSED
+            ):
                 deleted += await self.delete_schedule(item.id)
         return deleted
 

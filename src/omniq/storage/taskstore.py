@@ -33,7 +33,7 @@ LONGEST_LEASE_SECONDS = 86_400.0
 
 
 class Inserted(NamedTuple):
-    """What an insert did with one task: the id that now stands for it, and whether it was stored."""
+    """What an insert did with one task: the id that stands for it, and whether it was stored."""
 
     task_id: str
     stored: bool
@@ -91,9 +91,7 @@ Counts = dict[str, dict[TaskStatus, int]]
 class TaskStore(Component):
     """The primitives. Each takes and returns many."""
 
-    async def insert(
-        self, tasks: Sequence[Task], *, now: datetime | None = None
-    ) -> list[Inserted]:
+    async def insert(self, tasks: Sequence[Task], *, now: datetime | None = None) -> list[Inserted]:
         """Store each task unless its id is known or a live task of its queue holds its unique key.
 
         A task that is final from the start (a migrated one, or one whose parent failed) needs no
@@ -198,7 +196,7 @@ class TaskStore(Component):
         await self.connect()
         return await self._purge(moment, limit)
 
-    async def set_paused(self, queue_name: str, paused: bool) -> None:  # noqa: FBT001 - reads as said
+    async def set_paused(self, queue_name: str, paused: bool) -> None:
         """Let no task of this queue be claimed (or again). Kept in the store."""
         check_name("queue_name", queue_name)
         await self.connect()
@@ -209,7 +207,7 @@ class TaskStore(Component):
         await self.connect()
         return await self._paused()
 
-    async def wait(self, queues: Sequence[str], timeout: float) -> None:  # noqa: ASYNC109 - bounded by the store
+    async def wait(self, queues: Sequence[str], timeout: float) -> None:
         """Return when work may be there, after `timeout` seconds at the latest.
 
         May return early for no reason. Carries no task: losing a wake-up costs latency only.
@@ -218,7 +216,7 @@ class TaskStore(Component):
         await self.connect()
         await self._wait(names, max(0.0, timeout))
 
-    async def wait_final(self, task_ids: Sequence[str], timeout: float) -> None:  # noqa: ASYNC109 - see wait
+    async def wait_final(self, task_ids: Sequence[str], timeout: float) -> None:
         """Return when one of these tasks may have become final, after `timeout` at the latest."""
         ids = [check_name("task_id", task_id) for task_id in task_ids]
         await self.connect()
@@ -299,22 +297,22 @@ class TaskStore(Component):
     async def _purge(self, finished_before: datetime, limit: int) -> int: ...
 
     @abstractmethod
-    async def _set_paused(self, queue_name: str, paused: bool) -> None: ...  # noqa: FBT001 - see set_paused
+    async def _set_paused(self, queue_name: str, paused: bool) -> None: ...
 
     @abstractmethod
     async def _paused(self) -> set[str]: ...
 
     @abstractmethod
     async def _next_due(self, queues: list[str]) -> datetime | None:
-        """The earliest `due_at` of a SCHEDULED or RUNNING task of these queues, if any."""
+        """Return the earliest `due_at` of a SCHEDULED or RUNNING task of these queues."""
 
-    async def _wait(self, queues: list[str], timeout: float) -> None:  # noqa: ASYNC109 - see wait
+    async def _wait(self, queues: list[str], timeout: float) -> None:
         await asyncio.sleep(min(await self._until_due(queues, timeout), LONGEST_POLL_SECONDS))
 
-    async def _wait_final(self, task_ids: list[str], timeout: float) -> None:  # noqa: ARG002, ASYNC109 - a poll
+    async def _wait_final(self, task_ids: list[str], timeout: float) -> None:  # noqa: ARG002 - a poll
         await asyncio.sleep(min(timeout, LONGEST_POLL_SECONDS / 10))
 
-    async def _until_due(self, queues: list[str], timeout: float) -> float:  # noqa: ASYNC109 - see wait
+    async def _until_due(self, queues: list[str], timeout: float) -> float:
         """Seconds until a task comes due by itself, `timeout` at most; a paused queue has none."""
         paused = await self._paused() if timeout > 0 else set(queues)
         names = [name for name in queues if name not in paused]

@@ -41,7 +41,7 @@ SECONDS = st.sampled_from([0.0, 0.000_001, 1.0, 5.0, 30.0])
 LEASES = st.sampled_from([0.001, 5.0, 30.0])
 IDS = st.sampled_from([f"task-{n}" for n in range(8)])
 
-NOTHING: Any = multiple()
+NOTHING = cast("Any", multiple())
 
 outcomes = st.one_of(
     st.builds(lifecycle.Completed),
@@ -285,7 +285,8 @@ class QueueMachine(RuleBasedStateMachine):
             for name in ("created_at", "run_at", "expires_at")
         }
         parents = tuple(one for one in fields["depends_on"] if one != fields["id"])
-        return Task(func="job", **(fields | moments | {"depends_on": parents}))
+        known: dict[str, Any] = {"func": "job", "depends_on": parents}
+        return Task(**(fields | moments | known))
 
     def _look(self, task_id: str) -> Task | None:
         return self.runner.run(self.model.get_task(task_id))

@@ -1,4 +1,4 @@
-"""Running a claimed task to its end. The end is a value, an `Outcome`; writing it is not done here."""
+"""Running a claimed task to its end. The end is a value, an `Outcome`; it is written elsewhere."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def signalled(signal: TaskSignal) -> lifecycle.Outcome:
 
 
 def _from_user_code(error: BaseException) -> BaseException:
-    """Take this package's frames off the top of the traceback; all of them if none is the user's."""
+    """Take this package's frames off the top of the traceback."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_globals.get("__package__") == __package__:
         trace = trace.tb_next
@@ -159,5 +159,3 @@ def _from_user_code(error: BaseException) -> BaseException:
 def unstorable(error: SerializationError | ValidationError) -> lifecycle.Failed:
     """Return the end of a run whose value cannot be stored: no retry would change that."""
     return lifecycle.failure(error, final=True)
-
-

@@ -1,4 +1,4 @@
-"""Finding an application by what a person types: `module`, `module:attr`, `file.py` or `file.py:attr`."""
+"""Finding an application by what a person types: `module`, `module:attr`, `file.py`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 from omniq.core import OmniQ
 from omniq.exceptions import ConfigError
@@ -72,13 +72,14 @@ def _attribute(module: ModuleType, path: str) -> Any:
 
 
 def _only_app(module: ModuleType, target: str) -> OmniQ:
-    members = cast("dict[str, Any]", vars(module))
-    apps = {name: item for name, item in members.items() if isinstance(item, OmniQ)}
+    apps = {name: item for name, item in vars(module).items() if isinstance(item, OmniQ)}
     if len({id(item) for item in apps.values()}) == 1:
         return next(iter(apps.values()))
     for name in PREFERRED:
         if name in apps:
             return apps[name]
     if apps:
-        raise ConfigError(f"{target} has several: {', '.join(sorted(apps))}; name one as {target}:…")
+        raise ConfigError(
+            f"{target} has several: {', '.join(sorted(apps))}; name one as {target}:…"
+        )
     raise ConfigError(f"{target} has no OmniQ; make one, as in `q = OmniQ()`")

@@ -113,10 +113,11 @@ class Supervisor:
     def _kill_if_overdue(self) -> bool:
         if self._stopping_since is None:
             return False
-        patience = self._grace_seconds if self._asked < 2 else 0.0  # noqa: PLR2004 - a second signal
+        patience = self._grace_seconds if self._asked < 2 else 0.0
         if time.monotonic() < self._stopping_since + patience + KILL_SECONDS:
             return False
-        return any([slot.kill() for slot in self._slots])
+        killed = [slot.kill() for slot in self._slots]
+        return any(killed)
 
 
 class _Slot:

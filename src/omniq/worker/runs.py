@@ -19,7 +19,7 @@ class StopReason(Enum):
     RELEASE = "the worker stops"
 
 
-class RunInterrupted(BaseException):  # noqa: N818 - like KeyboardInterrupt: not for `except Exception`
+class RunInterrupted(BaseException):
     """Raised inside a task function that runs in a thread, to end it."""
 
 

@@ -32,7 +32,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     app: str
-    worker: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default for each instance
+    worker: dict[str, Any] = {}
     log_level: str = "INFO"
     parent_fd: int | None = None
 
@@ -68,7 +68,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     if sys.platform == "win32":
         return None
     try:
-        import uvloop  # noqa: PLC0415 - optional
+        import uvloop
     except ImportError:
         return None
     return uvloop.new_event_loop

@@ -107,7 +107,7 @@ class Settler:
                 won = await self._finish(ended, now, check=retried)
             except StorageError as error:
                 logger.warning("settling %d tasks: %s; trying again", len(ended), error)
-                await asyncio.sleep(uniform(pause / 2, pause))
+                await asyncio.sleep(uniform(pause / 2, pause))  # noqa: S311 - jitter
                 pause, retried = min(pause * 2, longest), True
                 ended = self._still_trusted(ended)
             else:
@@ -146,7 +146,7 @@ class Settler:
                 await self._results.set_many([failed])
 
     def _result(self, item: Ended, now: datetime) -> TaskResult | None:
-        """The record of a run that ended its task with a value or an error, if it is kept."""
+        """Return the record of a run that ended its task with a value or error, if it is kept."""
         task = item.after
         ttl = task.result_ttl_seconds
         ttl = self._result_ttl if ttl is None else ttl
@@ -171,7 +171,9 @@ class Settler:
         moment = time.monotonic()
         for item in ended:
             if item.run.trusted_until <= moment:
-                logger.error("task %s: given up, its lease ran out while the store failed", item.after.id)
+                logger.error(
+                    "task %s: given up, its lease ran out while the store failed", item.after.id
+                )
                 self._settled(item.run, None)
         return [item for item in ended if item.run.trusted_until > moment]
 
@@ -187,7 +189,8 @@ class Settler:
         return TaskEvent(
             task_id=task.id,
             event_type=_EVENTS[type(item.outcome)]
-            if task.status is not TaskStatus.SCHEDULED or not isinstance(item.outcome, lifecycle.Failed)
+            if task.status is not TaskStatus.SCHEDULED
+            or not isinstance(item.outcome, lifecycle.Failed)
             else EventType.RETRYING,
             timestamp=now,
             message=task.error,

@@ -193,7 +193,7 @@ class Worker:
                 pause = PAUSES[0]
             except StorageError as error:
                 logger.warning("worker %s cannot claim: %s; trying again", self.id, error)
-                await self._pause(uniform(pause / 2, pause))
+                await self._pause(uniform(pause / 2, pause))  # noqa: S311 - jitter
                 pause = min(pause * 2, PAUSES[1])
 
     async def _free_slots(self) -> int:
@@ -315,7 +315,8 @@ class Worker:
 
     async def _cleanup_loop(self) -> None:
         while True:
-            await asyncio.sleep(uniform(CLEANUP_SECONDS / 2, CLEANUP_SECONDS))
+            pause = uniform(CLEANUP_SECONDS / 2, CLEANUP_SECONDS)  # noqa: S311 - jitter
+            await asyncio.sleep(pause)
             try:
                 await self.app.cleanup()
             except OmniQError as error:
@@ -364,6 +365,6 @@ async def _all_or_first(
 
 
 def _fresh_id() -> str:
-    """A name that says where the worker runs and is never used twice."""
+    """Return a name that says where the worker runs and is never used twice."""
     host = "".join(c if c.isalnum() or c in "-_" else "-" for c in socket.gethostname())[:40]
     return f"w-{host or 'host'}-{os.getpid()}-{new_token()[:12]}"

@@ -183,7 +183,7 @@ class FileQueue(BaseQueue):
 
     async def _purge(self, finished_before: datetime, limit: int) -> int:
         def is_over(batch: Batch, folder: str, name: str) -> list[Op]:
-            unit = Unit(batch, self._codec, self._view.texts)
+            unit = Unit(batch, self._codec, self._view)
             stored = unit.get(name.removesuffix(SUFFIX)[ID_AT:])
             if stored is None:
                 return [Drop(folder, name)]
@@ -273,7 +273,7 @@ class FileQueue(BaseQueue):
 
         def run(batch: Batch) -> R:
             batch.must_last = must_last
-            unit = Unit(batch, self._codec, self._view.texts)
+            unit = Unit(batch, self._codec, self._view)
             result = job(unit)
             unit.finish()
             return result

@@ -8,26 +8,25 @@ import logging
 
 from omniq.exceptions import SerializationError
 from omniq.models.task import Task, TaskStatus
-from omniq.storage.file.cache import TextCache
 from omniq.storage.file.codec import FileCodec
 from omniq.storage.file.ops import ASIDE, INDEX, SUFFIX, Drop, Move, Put
 from omniq.storage.file.records import Stored, new_record, read_record
 from omniq.storage.file.store import Batch
+from omniq.storage.file.view import CHILDREN, KEYS, TaskView
 
 logger = logging.getLogger("omniq.storage.file")
 
-KEYS = ".keys"
-CHILDREN = ".children"
 _WAKES = (TaskStatus.PENDING, TaskStatus.SCHEDULED)
 
 
 class Unit:
     """A unit of work over a `Batch`; `finish` turns what was changed into its operations."""
 
-    def __init__(self, batch: Batch, codec: FileCodec, texts: TextCache) -> None:
+    def __init__(self, batch: Batch, codec: FileCodec, view: TaskView) -> None:
         self.batch = batch
         self._codec = codec
-        self._texts = texts
+        self._view = view
+        self._texts = view.texts
         self._tasks: dict[str, Stored | None] = {}
         self._keys: dict[str, str | None] = {}
 
@@ -78,6 +77,8 @@ class Unit:
 
     def take_children(self, parent_id: str) -> list[Stored]:
         """Return the tasks that wait for a parent, and forget that they do."""
+        if not self._view.has_children(self.batch.files):
+            return []
         folder = f"{CHILDREN}/{parent_id}"
         ids = sorted(name for name in self.batch.files.names(folder) if not name.startswith("."))
         self.batch.ops += [Drop(folder, child_id, prune=True) for child_id in ids]

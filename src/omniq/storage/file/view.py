@@ -13,6 +13,8 @@ from omniq.storage.file.ops import INDEX, SUFFIX, Drop, Op, Put, TaskWrite
 from omniq.storage.file.store import View
 
 PAUSED = ".paused"
+KEYS = ".keys"
+CHILDREN = ".children"
 _PENDING = TaskStatus.PENDING.value
 _TIMED = (TaskStatus.SCHEDULED.value, TaskStatus.RUNNING.value)
 
@@ -25,6 +27,7 @@ class TaskView(View):
         self.texts = TextCache()
         self._lanes: dict[str, Lane] = {}
         self._paused: set[str] | None = None
+        self._has_children: bool | None = None
 
     def load_lanes(self, files: Folders, queues: Iterable[str]) -> None:
         """Look at the folders of queues not looked at before. Needs no lock.
@@ -61,6 +64,12 @@ class TaskView(View):
             self._paused = {name for name in files.names(PAUSED) if not name.startswith(".")}
         return self._paused
 
+    def has_children(self, files: Folders) -> bool:
+        """Whether any task waits for another; saves a look for each task that ends."""
+        if self._has_children is None:
+            self._has_children = bool(files.names(CHILDREN))
+        return self._has_children
+
     def observe(self, ops: Sequence[Op]) -> None:
         """Follow changes made."""
         for op in ops:
@@ -71,6 +80,10 @@ class TaskView(View):
                     self._paused.add(op.name)
                 case Drop() if op.folder == PAUSED and self._paused is not None:
                     self._paused.discard(op.name)
+                case Put() if op.folder.startswith(CHILDREN):
+                    self._has_children = True
+                case Drop() if op.folder.startswith(CHILDREN):
+                    self._has_children = None
                 case _:
                     pass
 
@@ -79,7 +92,7 @@ class TaskView(View):
         self.listing.forget()
         self.texts.clear()
         self._lanes.clear()
-        self._paused = None
+        self._paused = self._has_children = None
 
     def _remember(self, op: TaskWrite) -> None:
         known = self.texts.get(op.task_id)

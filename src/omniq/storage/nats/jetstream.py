@@ -1,31 +1,377 @@
-"""What JetStream can do for a store, each as one round trip for any number of items.
+"""`Stream`: what JetStream can do for a store, for any number of items at the cost of one trip.
 
-A stream keeps the last message of each subject (or all of them, for events). Reads come from the
-stream itself: with one replica by batched direct get; with several from its leader, because the
-other replicas may lag behind.
+The streams of this backend keep the last message of each subject (or every message, for events).
+With one replica, reads are batched direct gets. With several, any replica answers those, and may
+lag behind; point reads and listings then come from the stream's leader, and only scans that bear
+it are direct.
 """
 
 from __future__ import annotations
 
 import base64
-import re
-from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
-from typing import Any, NamedTuple
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 import msgspec
 
 from omniq.exceptions import SchemaError, StorageError
-from omniq.storage.nats.errors import (
-    NAME_TAKEN,
-    NOT_FOUND,
-    STREAM_NOT_FOUND,
-    WRONG_SEQUENCE,
-    no_responders,
-    refused,
-)
+from omniq.storage.nats import errors
+from omniq.storage.nats.frames import Delivery, Frame
 from omniq.storage.nats.link import NATSServer
 
-if True:  # the shape of a message is needed without loading the driver
-    from omniq.storage.nats.frames import Delivery, Frame
+if TYPE_CHECKING:
+    from omniq.storage.nats.wire import Wire
+
+PAGE = 1000
+SUBJECTS_PER_READ = 500
+EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+FRAMES_PER_BATCH = 1000
+"""The server takes no larger atomic batch."""
+
+
+class Stored(NamedTuple):
+    """A message of a stream; its sequence is the revision of its subject."""
+
+    subject: str
+    sequence: int
+    data: bytes
+
+
+class _Problem(msgspec.Struct):
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class _Ack(msgspec.Struct):
+    seq: int = 0
+    error: _Problem | None = None
+    success: bool = False
+    purged: int = 0
+
+
+class _StoredMessage(msgspec.Struct):
+    subject: str
+    seq: int
+    data: str = ""
+
+
+class _Answer(msgspec.Struct):
+    message: _StoredMessage | None = None
+    error: _Problem | None = None
+
+
+class _State(msgspec.Struct):
+    subjects: dict[str, int] = {}  # noqa: RUF012 - msgspec copies an empty default
+    last_seq: int = 0
+
+
+class _Info(msgspec.Struct):
+    state: _State = msgspec.field(default_factory=_State)
+    config: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default
+    total: int = 0
+    error: _Problem | None = None
+
+
+_read_ack = msgspec.json.Decoder(_Ack).decode
+_read_answer = msgspec.json.Decoder(_Answer).decode
+_read_info = msgspec.json.Decoder(_Info).decode
+
+
+def lines(headers: dict[str, object]) -> bytes:
+    """Return headers as a `Frame` takes them."""
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+
+
+class Stream:
+    """One stream of a server, made when first used.
+
+    Args:
+        server: the shared handle.
+        name: of the stream.
+        config: what it must be like, as the API spells it; what the operator may choose (replicas,
+            limits, compression, placement) is only used to create it.
+        required: the keys of `config` that an existing stream must agree on.
+    """
+
+    def __init__(
+        self, server: NATSServer, name: str, config: dict[str, Any], required: Iterable[str]
+    ) -> None:
+        self.name = name
+        self._server = server
+        self._config = {
+            "name": name,
+            "storage": "file",
+            "retention": "limits",
+            "discard": "old",
+            "num_replicas": server.address.replicas,
+            "allow_direct": True,
+            "duplicate_window": 1_000_000_000,
+            **config,
+        }
+        self._required = frozenset({"subjects", "allow_direct", "retention", *required})
+
+    async def ensure(self) -> None:
+        """Make the stream, or see that it is as it must be.
+
+        Raises:
+            SchemaError: it exists and is of another kind.
+        """
+        if self.name in self._server.streams:
+            return
+        info = await self._info()
+        if info is None:
+            await self._create()
+            info = await self._info()
+        if info is None:
+            raise errors.no_responders(str(self._server), f"stream {self.name}")
+        self._check(info.config)
+        self._server.streams[self.name] = int(info.config.get("num_replicas", 1))
+
+    async def publish(self, frames: Sequence[Frame]) -> list[int]:
+        """Store messages, each for itself; return their sequences, 0 for those refused.
+
+        Refused is a message whose expected sequence (see `EXPECTED`) is no longer the last.
+
+        Raises:
+            StorageError: the server refused one for another reason, or could not be reached.
+        """
+        if not frames:
+            return []
+        answers = await self._ask(frames)
+        return [self._sequence(answer) for answer in answers]
+
+    async def publish_together(self, frames: Sequence[Frame]) -> int:
+        """Store up to 1000 messages, all or none; return the last sequence, 0 if refused."""
+        batch = uuid4().hex
+        marked = [
+            frame._replace(
+                headers=frame.headers + lines({"Nats-Batch-Id": batch, "Nats-Batch-Sequence": n})
+            )
+            for n, frame in enumerate(frames, 1)
+        ]
+        last = marked.pop()
+        commit = last._replace(headers=last.headers + lines({"Nats-Batch-Commit": 1}))
+
+        async def work(wire: Wire) -> list[Delivery]:
+            wire.post(marked)
+            return await wire.ask([commit])
+
+        (answer,) = await self._server.call(work)
+        return self._sequence(answer)
+
+    async def last(self, subjects: Sequence[str]) -> list[Stored]:
+        """Return the last message of each subject that has one; subjects may hold wildcards.
+
+        Of a subject with wildcards with several replicas, only the last of all is returned.
+        """
+        if not subjects:
+            return []
+        if self.replicated:
+            return await self._last_by_leader(subjects)
+        found: list[Stored] = []
+        for start in range(0, len(subjects), SUBJECTS_PER_READ):
+            wanted = list(subjects[start : start + SUBJECTS_PER_READ])
+            found += (await self._direct([{"multi_last": wanted}]))[0]
+        return found
+
+    async def pages(self, pattern: str, *, start: int = 1) -> AsyncIterator[list[Stored]]:
+        """Yield the messages on matching subjects from sequence `start` on, a page at a time."""
+        while True:
+            request = {"next_by_subj": pattern, "seq": max(1, start), "batch": PAGE}
+            (page,) = await self._direct([request])
+            if not page:
+                return
+            yield page
+            start = page[-1].sequence + 1
+
+    async def first_pages(self, patterns: Sequence[str], starts: Sequence[int]) -> list[list[Stored]]:
+        """Return the first page of each pattern from its start on, all in one round trip."""
+        return await self._direct(
+            [
+                {"next_by_subj": pattern, "seq": max(1, start), "batch": PAGE}
+                for pattern, start in zip(patterns, starts, strict=True)
+            ]
+        )
+
+    async def all(self, pattern: str) -> list[Stored]:
+        """Return the last message of every matching subject (streams with one a subject)."""
+        if self.replicated:
+            return await self._last_by_leader(await self.subjects(pattern))
+        return [stored async for page in self.pages(pattern) for stored in page]
+
+    async def subjects(self, pattern: str) -> list[str]:
+        """Return the subjects that match and hold a message."""
+        found: list[str] = []
+        while True:
+            request = json.dumps({"subjects_filter": pattern, "offset": len(found)}).encode()
+            info = _read_info(await self._api("STREAM.INFO", request))
+            self._raise(info.error, "listing subjects")
+            found += info.state.subjects
+            if not info.state.subjects or len(found) >= info.total:
+                return found
+
+    async def last_sequence(self) -> int:
+        """Return the sequence of the last message ever stored."""
+        info = await self._info()
+        return 0 if info is None else info.state.last_seq
+
+    async def count(self, patterns: Sequence[str]) -> list[int]:
+        """Return how many messages there are on each pattern."""
+        if self.replicated:
+            return [len(await self.subjects(pattern)) for pattern in patterns]
+        frames = [
+            self._get_frame({"next_by_subj": pattern, "seq": 1, "batch": 1}) for pattern in patterns
+        ]
+        answers = await self._collect(frames)
+        return [_pending(answer) + 1 if len(answer) > 1 else 0 for answer in answers]
+
+    async def delete(self, sequences: Sequence[int]) -> list[bool]:
+        """Delete messages; for each, whether it was still there."""
+        if not sequences:
+            return []
+        answers = await self._ask(
+            [
+                Frame(
+                    f"$JS.API.STREAM.MSG.DELETE.{self.name}",
+                    b'{"seq":%d,"no_erase":true}' % sequence,
+                )
+                for sequence in sequences
+            ]
+        )
+        return [_read_ack(answer.data).success for answer in answers]
+
+    async def purge(self, pattern: str) -> int:
+        """Delete the messages on matching subjects; return how many."""
+        answer = _read_ack(await self._api("STREAM.PURGE", json.dumps({"filter": pattern}).encode()))
+        self._raise(answer.error, "purge")
+        return answer.purged
+
+    @property
+    def replicated(self) -> bool:
+        """Whether several servers keep the stream, so that a direct get may lag behind."""
+        return self._server.streams.get(self.name, 1) > 1
+
+    async def _last_by_leader(self, subjects: Sequence[str]) -> list[Stored]:
+        answers = await self._ask(
+            [
+                Frame(
+                    f"$JS.API.STREAM.MSG.GET.{self.name}",
+                    json.dumps({"last_by_subj": subject}).encode(),
+                )
+                for subject in subjects
+            ]
+        )
+        found: list[Stored] = []
+        for answer in answers:
+            read = _read_answer(answer.data)
+            if read.message is not None:
+                data = base64.b64decode(read.message.data)
+                found.append(Stored(read.message.subject, read.message.seq, data))
+            elif read.error is not None and read.error.err_code not in errors.NOT_FOUND:
+                self._raise(read.error, "read")
+        return found
+
+    async def _direct(self, requests: Sequence[dict[str, Any]]) -> list[list[Stored]]:
+        answers = await self._collect([self._get_frame(request) for request in requests])
+        return [[_stored(one) for one in answer[:-1]] for answer in answers]
+
+    def _get_frame(self, request: dict[str, Any]) -> Frame:
+        return Frame(f"$JS.API.DIRECT.GET.{self.name}", json.dumps(request).encode())
+
+    async def _collect(self, frames: Sequence[Frame]) -> list[list[Delivery]]:
+        async def work(wire: Wire) -> list[list[Delivery]]:
+            return await wire.collect(frames)
+
+        answers = await self._server.call(work)
+        for answer in answers:
+            if answer[-1].status not in {204, 404}:
+                self._refuse_read(answer[-1])
+        return answers
+
+    def _refuse_read(self, last: Delivery) -> None:
+        if last.status == 503:
+            self._server.streams.pop(self.name, None)
+            raise errors.no_responders(str(self._server), f"stream {self.name}")
+        reason = (last.headers or b"").decode(errors="replace").strip()
+        raise StorageError(f"nats server {self._server}: stream {self.name}: {reason}")
+
+    async def _ask(self, frames: Sequence[Frame]) -> list[Delivery]:
+        def work(wire: Wire) -> Awaitable[list[Delivery]]:
+            return wire.ask(frames)
+
+        answers = await self._server.call(work)
+        if any(answer.status == 503 for answer in answers):
+            self._server.streams.pop(self.name, None)
+            raise errors.no_responders(str(self._server), f"stream {self.name}")
+        return answers
+
+    def _sequence(self, answer: Delivery) -> int:
+        if answer.status == 503:
+            self._server.streams.pop(self.name, None)
+            raise errors.no_responders(str(self._server), f"stream {self.name}")
+        ack = _read_ack(answer.data)
+        if ack.error is None:
+            return ack.seq
+        if ack.error.err_code in errors.WRONG_SEQUENCE:
+            return 0
+        raise self._refused(ack.error, "publish")
+
+    async def _api(self, call: str, request: bytes) -> bytes:
+        (answer,) = await self._ask([Frame(f"$JS.API.{call}.{self.name}", request)])
+        return answer.data
+
+    async def _info(self) -> _Info | None:
+        info = _read_info(await self._api("STREAM.INFO", b""))
+        if info.error is not None and info.error.err_code == errors.STREAM_NOT_FOUND:
+            return None
+        self._raise(info.error, f"stream {self.name}")
+        return info
+
+    async def _create(self) -> None:
+        answer = _read_info(await self._api("STREAM.CREATE", json.dumps(self._config).encode()))
+        if answer.error is not None and answer.error.err_code != errors.NAME_TAKEN:
+            raise self._refused(answer.error, f"stream {self.name}")
+
+    def _check(self, found: dict[str, Any]) -> None:
+        wrong = sorted(
+            key for key in self._required if found.get(key) != self._config.get(key, found.get(key))
+        )
+        if found.get("persist_mode") == "async":
+            wrong.append("persist_mode")
+        if wrong:
+            raise SchemaError(
+                f"nats server {self._server}: stream {self.name} exists with other settings for "
+                f"{', '.join(wrong)}; use another namespace, or delete the stream"
+            )
+
+    def _raise(self, problem: _Problem | None, what: str) -> None:
+        if problem is not None:
+            raise self._refused(problem, what)
+
+    def _refused(self, problem: _Problem, what: str) -> StorageError:
+        return errors.refused(msgspec.structs.asdict(problem), str(self._server), what)
+
+
+Post = Callable[[Sequence[Frame]], Awaitable[None]]
+
+
+def _stored(delivery: Delivery) -> Stored:
+    headers = delivery.headers or b""
+    return Stored(
+        _header(headers, b"\r\nNats-Subject: ").decode(),
+        int(_header(headers, b"\r\nNats-Sequence: ")),
+        delivery.data,
+    )
+
+
+def _header(headers: bytes, name: bytes) -> bytes:
+    """The value the server appended last; ours come before."""
+    start = headers.rfind(name) + len(name)
+    return headers[start : headers.find(b"\r\n", start)]
+
+
+def _pending(answer: list[Delivery]) -> int:
+    return int(_header(answer[-1].headers or b"", b"\r\nNats-Num-Pending: ") or 0)

@@ -29,6 +29,8 @@ T = TypeVar("T")
 CLOSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 2.0
 PING_SECONDS = 1.0
+HEADER_BYTES = 4096
+"""Room for the headers, which count as part of a message."""
 
 
 class NATSServer:
@@ -48,6 +50,7 @@ class NATSServer:
         self.address = read_address(servers, **options)
         self.prefix = self.address.namespace.replace(".", "=")
         self.streams: dict[str, int] = {}
+        self._largest = 0
         self._lines: PerLoop[_Line] = PerLoop(lambda: _Line(self.address))
         self._all: weakref.WeakSet[_Line] = weakref.WeakSet()
         self._users: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -71,6 +74,15 @@ class NATSServer:
             self.streams.clear()
             for line in list(self._all):
                 await line.close()
+
+    async def largest_message(self) -> int:
+        """Return how many bytes of content the server takes in one message."""
+        if not self._largest:
+            async def ask(wire: Wire) -> int:
+                return wire.max_payload
+
+            self._largest = await self.call(ask) - HEADER_BYTES
+        return self._largest
 
     async def call(self, work: Callable[[Wire], Awaitable[T]], *, seconds: float = 0.0) -> T:
         """Run `work` on the connection of this loop.

@@ -48,6 +48,7 @@ class Wire(Client):
         self._failures: set[asyncio.Future[Any]] = set()
         self._serial = 0
         self._inbox = b""
+        self._mourners: set[Callable[[], None]] = set()
 
     async def open(self, servers: Sequence[str], **options: Any) -> None:
         """Connect to the first server that answers. Raises what the driver raises."""
@@ -89,6 +90,15 @@ class Wire(Client):
         if self._listeners.pop(sid, None) is not None and not self.is_closed:
             self._write(f"UNSUB {sid}\r\n".encode())
 
+    def when_lost(self, call: Callable[[], None], *, forget: bool = False) -> None:
+        """Let `call` be called once when the connection is lost; `forget` takes that back."""
+        if forget:
+            self._mourners.discard(call)
+        elif self.is_closed:
+            call()
+        else:
+            self._mourners.add(call)
+
     def post(self, frames: Sequence[Frame], reply: str = "") -> None:
         """Send messages without waiting for anything."""
         self._write(b"".join(_encoded(frame, reply) for frame in frames))
@@ -104,25 +114,32 @@ class Wire(Client):
             answers += await self._ask_chunk(chunk)
         return answers
 
-    async def collect(self, frame: Frame, is_last: Callable[[Delivery], bool]) -> list[Delivery]:
-        """Send a request and return all its answers up to and with the last one."""
-        found: list[Delivery] = []
+    async def collect(self, frames: Sequence[Frame]) -> list[list[Delivery]]:
+        """Send requests; return all answers to each, up to and with the status that ends them."""
+        found: list[list[Delivery]] = [[] for _ in frames]
+        left = len(frames)
         done = self._future()
 
-        def take(delivery: Delivery) -> None:
-            found.append(delivery)
-            if is_last(delivery):
-                _resolve(done)
-            else:
-                self._requests[token] = take
+        def listen_for(place: int) -> int:
+            def take(delivery: Delivery) -> None:
+                nonlocal left
+                found[place].append(delivery)
+                if not delivery.status:
+                    self._requests[token] = take
+                    return
+                left -= 1
+                if not left:
+                    _resolve(done)
 
-        token = self._expect(take)
-        self._write(_encoded(frame, self._reply_to(token)))
+            token = self._expect(take)
+            return token
+
+        tokens = [listen_for(place) for place in range(len(frames))]
+        self._send(frames, tokens)
         try:
             await done
         finally:
-            self._requests.pop(token, None)
-            self._failures.discard(done)
+            self._forget(done, tokens)
         return found
 
     async def _ask_chunk(self, frames: Sequence[Frame]) -> list[Delivery]:
@@ -137,20 +154,21 @@ class Wire(Client):
                 _resolve(done)
 
         tokens = [self._expect(take) for _ in frames]
-        self._write(
-            b"".join(
-                _encoded(frame, self._reply_to(token))
-                for frame, token in zip(frames, tokens, strict=True)
-            )
-        )
+        self._send(frames, tokens)
         try:
             await done
         finally:
-            self._failures.discard(done)
-            if len(answers) < count:
-                for token in tokens:
-                    self._requests.pop(token, None)
+            self._forget(done, tokens if len(answers) < count else [])
         return [answers[token] for token in range(first, first + count)]
+
+    def _send(self, frames: Sequence[Frame], tokens: Sequence[int]) -> None:
+        pairs = zip(frames, tokens, strict=True)
+        self._write(b"".join(_encoded(frame, self._reply_to(token)) for frame, token in pairs))
+
+    def _forget(self, done: asyncio.Future[None], tokens: Sequence[int]) -> None:
+        self._failures.discard(done)
+        for token in tokens:
+            self._requests.pop(token, None)
 
     def _expect(self, listener: Listener) -> int:
         self._serial += 1
@@ -181,6 +199,9 @@ class Wire(Client):
         waiting, self._failures = self._failures, set()
         self._requests.clear()
         self._listeners.clear()
+        mourners, self._mourners = self._mourners, set()
+        for call in mourners:
+            call()
         for future in waiting:
             if not future.done():
                 future.set_exception(WireLostError("the connection was lost"))

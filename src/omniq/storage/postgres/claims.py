@@ -93,7 +93,7 @@ def _claim(names: Tables) -> str:
         FROM picked JOIN {names.payload} p USING (id)
         WHERE t.id = picked.id
         RETURNING picked.place, t.id, t.queue, t.func, p.data, t.attempt, t.claim_count,
-            t.lost_leases, t.cancel_requested, t.error, t.due_at, t.started_at
+            t.lost_leases, t.cancel_requested, t.error, t.due_at, t.started_at, t.expires_at
     """  # noqa: S608
 
 

@@ -94,6 +94,7 @@ class PostgreSQLQueue(BaseQueue):
         task.status = TaskStatus.RUNNING
         task.attempt, task.claim_count, task.lost_leases = row[5], row[6], row[7]
         task.cancel_requested, task.error, task.due_at, task.started_at = row[8:12]
+        task.expires_at = row[12]
         task.finished_at, task.waiting_for, task.progress = None, 0, None
         task.lease_token, task.worker_id = lease_token, worker_id
         return task

@@ -38,6 +38,7 @@ _TASK_COLUMNS = """
     worker_id text COLLATE "C",
     cancel_requested boolean NOT NULL,
     waiting_for integer NOT NULL,
+    expires_at timestamptz,
     progress double precision,
     error text,
     started_at timestamptz,

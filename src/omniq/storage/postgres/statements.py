@@ -78,7 +78,7 @@ class WriteStatements:
 def _insert_fresh(names: Tables) -> str:
     """Store live tasks whose ids were drawn at random, as nearly all are: with no look before.
 
-    A taken id fails the statement, and `_insert` is run instead. $22 is the moment. Answers with
+    A taken id fails the statement, and `_insert` is run instead. The parameter after the columns is the moment. Answers with
     the ids stored (all), and the queues that had no task in line before.
     """
     return f"""
@@ -114,7 +114,7 @@ def _admitted() -> str:
     """The new tasks; whether a delayed one is due by now, the clock of the server decides."""
     return f"""
         SELECT i.*, i.status = 'scheduled'
-            AND i.due_at <= coalesce($22::timestamptz, clock_timestamp()) AS is_due
+            AND i.due_at <= coalesce(${len(_NEW) + 1}::timestamptz, clock_timestamp()) AS is_due
         FROM {batch(_NEW)} AS i
     """  # noqa: S608
 
@@ -147,7 +147,7 @@ def _swap(names: Tables) -> str:
     """Change live tasks: keep them with another state, or file them among the finished.
 
     Answers with (id, false), or (id, true) for a task that ends and that others wait for: it is
-    left alone unless $18 says that the caller tells its children in the same transaction. That
+    left alone unless the last parameter says that the caller tells its children in the same transaction. That
     mark lies in the task's own row, so that it is seen even when it was set a moment ago. Rows
     are locked in order of id: no deadlocks. `lifecycle.merge_running` is mirrored here.
     """
@@ -158,7 +158,7 @@ def _swap(names: Tables) -> str:
     return f"""
         WITH held AS MATERIALIZED (
             SELECT {request}, {state}, i.status IN {_FINAL} AS ends,
-                i.status IN {_FINAL} AND t.has_children AND NOT $18::bool AS is_parent
+                i.status IN {_FINAL} AND t.has_children AND NOT ${len(_CHANGE) + 1}::bool AS is_parent
             FROM {batch(_CHANGE)} AS i JOIN {names.task} t ON t.id = i.id WHERE {_SAME}
             ORDER BY t.id FOR UPDATE OF t
         ), kept AS (

@@ -17,6 +17,7 @@ from omniq.storage.redis.component import RedisComponent, micros_or_empty, serve
 from omniq.storage.redis.inbox import Inbox
 from omniq.storage.redis.scripts import script
 from omniq.storage.redis.server import LONGEST_BLOCK_SECONDS, RedisServer
+from omniq.storage.redis.wakes import Wakes
 from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
 
 TASKS_PER_READ = 500
@@ -45,11 +46,12 @@ class RedisQueue(RedisComponent, BaseQueue):
         self._server = server_of(url, server, options)
         self._codec = RecordCodec(Task, ("args", "kwargs", "metadata"), format=serialization_format)
         self._inboxes: PerLoop[Inbox] = PerLoop(lambda: Inbox(self._server))
+        self._wakes: PerLoop[Wakes] = PerLoop(lambda: Wakes(self._server))
 
     async def _close(self) -> None:
-        inbox = self._inboxes.pop()
-        if inbox is not None:
-            await inbox.close()
+        for waiting in (self._inboxes.pop(), self._wakes.pop()):
+            if waiting is not None:
+                await waiting.close()
         await super()._close()
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
@@ -140,10 +142,8 @@ class RedisQueue(RedisComponent, BaseQueue):
         pause = min(timeout, LONGEST_BLOCK_SECONDS)
         if first:
             pause = min(pause, max(0, int(first) - int(now)) / 1e6)
-        if ready or pause <= 0:
-            return
-        keys = [self._server.key("wake", queue) for queue in queues]
-        await self._server.block("BLPOP", *keys, seconds=pause)
+        if not ready and pause > 0:
+            await self._wakes.get().wait(queues, pause)
 
     async def _wait_final(self, task_ids: list[str], timeout: float) -> None:
         if task_ids and timeout > 0:

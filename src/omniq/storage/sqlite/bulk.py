@@ -35,7 +35,7 @@ class BulkInsert:
         rows: Sequence[tuple[Any, ...]],
         tail_values: tuple[Any, ...] = (),
     ) -> int:
-        """Insert the rows; return how many were written. `tail_values` fill the marks of the tail."""
+        """Insert rows; return how many were written. `tail_values` fill the marks of the tail."""
         written, whole = 0, len(rows) - len(rows) % ROWS_PER_STATEMENT
         for start in range(0, whole, ROWS_PER_STATEMENT):
             values = tuple(chain.from_iterable(rows[start : start + ROWS_PER_STATEMENT]))

@@ -28,8 +28,8 @@ class ClaimStatements:
         )
         self._next_due = (
             "SELECT min(due_at) FROM ("  # noqa: S608
-            f"SELECT min(due_at) AS due_at FROM {task} WHERE queue = :queue AND status = 'scheduled'"
-            f" UNION ALL "
+            f"SELECT min(due_at) AS due_at FROM {task} "
+            "WHERE queue = :queue AND status = 'scheduled' UNION ALL "
             f"SELECT min(due_at) FROM {task} WHERE queue = :queue AND status = 'running')"
         )
         self._promote = (
@@ -47,11 +47,11 @@ class ClaimStatements:
         )
 
     def paused(self, connection: sqlite3.Connection) -> set[str]:
-        """The names of the paused queues."""
+        """Return the names of the paused queues."""
         return {queue for (queue,) in connection.execute(self._paused)}
 
     def next_due(self, connection: sqlite3.Connection, queues: list[str]) -> int | None:
-        """The earliest moment at which a delayed task or a lease of these queues comes due."""
+        """Return the earliest moment at which a delayed task or a lease comes due."""
         dues = [
             connection.execute(self._next_due, {"queue": queue}).fetchone()[0] for queue in queues
         ]

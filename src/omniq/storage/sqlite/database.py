@@ -110,11 +110,13 @@ class Database:
         but on the database. With `worth`, a cheap look decides first whether to write at all; if
         not, `idle` is returned.
         """
-        return await self._ask(self._threads()[0], run, worth, idle)
+        result: R = await self._ask(self._threads()[0], run, worth, idle)
+        return result
 
     async def read(self, run: Callable[[sqlite3.Connection], R]) -> R:
         """Run a job that only reads; return what it returned."""
-        return await self._ask(self._threads()[1], run, None, None)
+        result: R = await self._ask(self._threads()[1], run, None, None)
+        return result
 
     async def _ask(self, thread: _Thread, run: Any, worth: Any, idle: Any) -> Any:
         loop = asyncio.get_running_loop()
@@ -171,7 +173,10 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False,
+            self.path,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
             cached_statements=256,
         )
         level = "FULL" if self.durability == "full" else "NORMAL"
@@ -366,4 +371,3 @@ def _give_up(future: asyncio.Future[Any], path: str) -> None:
                 "holds the write lock, or the disk hangs. The call may still be carried out."
             )
         )
-

@@ -8,7 +8,7 @@ from omniq.exceptions import SchemaError, StorageError, StorageUnavailableError
 
 _ADVICE = {
     "SQLITE_FULL": "the disk is full; nothing was stored",
-    "SQLITE_READONLY": "the database is read-only; check the permissions of the file and its folder",
+    "SQLITE_READONLY": "the database is read-only; check the permissions of file and folder",
     "SQLITE_CANTOPEN": "the file cannot be opened; check that its folder exists and is writable",
     "SQLITE_BUSY": "another program holds the database; it did not let go in time",
     "SQLITE_LOCKED": "another connection holds the database; it did not let go in time",

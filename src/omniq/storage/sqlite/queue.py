@@ -30,10 +30,12 @@ from omniq.storage.sqlite.database import Database, Durability, Transaction
 from omniq.storage.sqlite.rows import (
     STATE_COLUMNS,
     micros,
-    moment as at_moment,
     read_task,
     set_state,
     task_codec,
+)
+from omniq.storage.sqlite.rows import (
+    moment as at_moment,
 )
 from omniq.storage.sqlite.stores import SQLiteResultStorage
 from omniq.storage.sqlite.writes import TaskWrites
@@ -103,7 +105,7 @@ class SQLiteQueue(BaseQueue):
         moment = now or utcnow()
         ends_at = moment + timedelta(seconds=lease_seconds)
         at = to_micros(moment)
-        rows = await self._db.write(
+        rows: list[Any] = await self._db.write(
             lambda transaction: self._claims.claim(
                 transaction, queues, worker_id, lease_token, limit, at, to_micros(ends_at)
             ),
@@ -182,9 +184,7 @@ class SQLiteQueue(BaseQueue):
 
     async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
         clauses, values = _conditions(where)
-        query = (
-            f"{self._select} WHERE t.id > ? {' '.join(clauses)} ORDER BY t.id LIMIT ?"
-        )
+        query = f"{self._select} WHERE t.id > ? {' '.join(clauses)} ORDER BY t.id LIMIT ?"
         rows = await self._db.read(
             lambda connection: connection.execute(query, (after or "", *values, limit)).fetchall()
         )
@@ -207,7 +207,7 @@ class SQLiteQueue(BaseQueue):
             lambda transaction: self._writes.purge(transaction, before, limit)
         )
 
-    async def _set_paused(self, queue_name: str, paused: bool) -> None:  # noqa: FBT001 - see set_paused
+    async def _set_paused(self, queue_name: str, paused: bool) -> None:
         table = self._db.tables.paused
 
         def run(transaction: Transaction) -> None:
@@ -227,7 +227,7 @@ class SQLiteQueue(BaseQueue):
         due = await self._db.read(lambda connection: self._claims.next_due(connection, queues))
         return None if due is None else from_micros(due)
 
-    async def _wait(self, queues: list[str], timeout: float) -> None:  # noqa: ASYNC109 - see wait
+    async def _wait(self, queues: list[str], timeout: float) -> None:
         await self._db.read(self._claims.paused)
         if self._db.hub is None:
             return
@@ -239,7 +239,7 @@ class SQLiteQueue(BaseQueue):
             if pause > 0:
                 await waiting.wait(min(timeout, pause, LONGEST_WAIT_SECONDS))
 
-    async def _wait_final(self, task_ids: list[str], timeout: float) -> None:  # noqa: ASYNC109 - see wait
+    async def _wait_final(self, task_ids: list[str], timeout: float) -> None:
         ids = task_ids[:IDS_PER_QUERY]
         hub = self._db.hub
         if hub is None or not ids:
@@ -273,7 +273,7 @@ class SQLiteQueue(BaseQueue):
 
 
 def _conditions(where: TaskFilter) -> tuple[list[str], list[Any]]:
-    """The SQL of a filter, and its values."""
+    """Return the SQL of a filter, and its values."""
     clauses: list[str] = []
     values: list[Any] = []
     for column, wanted in (

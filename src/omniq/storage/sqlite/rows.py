@@ -115,8 +115,7 @@ def read_task(
 ) -> Task:
     """Return the request in a payload; a damaged one becomes a task that says so when it runs."""
     try:
-        return decode(data)
+        task: Task = decode(data)
     except SerializationError as error:
-        return Task(
-            id=task_id, queue_name=queue, func=func, metadata={DAMAGED: error.problem}
-        )
+        return Task(id=task_id, queue_name=queue, func=func, metadata={DAMAGED: error.problem})
+    return task

@@ -12,7 +12,13 @@ from omniq.clock import from_micros, to_micros, utcnow
 from omniq.models.event import TaskEvent
 from omniq.models.result import TaskResult
 from omniq.models.schedule import Schedule
-from omniq.serialization import MAX_RESULT_BYTES, RecordCodec, SerializationFormat, from_plain, json_text
+from omniq.serialization import (
+    MAX_RESULT_BYTES,
+    RecordCodec,
+    SerializationFormat,
+    from_plain,
+    json_text,
+)
 from omniq.storage.base import (
     BaseEventStorage,
     BaseResultStorage,
@@ -120,17 +126,13 @@ class SQLiteResultStorage(_SQLiteStorage, BaseResultStorage):
             lambda transaction: transaction.connection.executemany(query, rows).rowcount
         )
 
-    async def _find(
-        self, after: str | None, limit: int, now: datetime | None
-    ) -> list[TaskResult]:
+    async def _find(self, after: str | None, limit: int, now: datetime | None) -> list[TaskResult]:
         query = (
             f"SELECT data FROM {self._table} WHERE task_id > ? "  # noqa: S608
             "AND (expires_at IS NULL OR expires_at > ?) ORDER BY task_id LIMIT ?"
         )
         values = (after or "", to_micros(now or utcnow()), limit)
-        rows = await self._db.read(
-            lambda connection: connection.execute(query, values).fetchall()
-        )
+        rows = await self._db.read(lambda connection: connection.execute(query, values).fetchall())
         return [self._codec.decode(data) for (data,) in rows]
 
     async def _purge(self, now: datetime | None, limit: int) -> int:
@@ -145,7 +147,7 @@ class SQLiteResultStorage(_SQLiteStorage, BaseResultStorage):
 
 
 class SQLiteEventStorage(_SQLiteStorage, BaseEventStorage):
-    """Events in an SQLite table with a column for each field. Arguments as those of `SQLiteQueue`."""
+    """Events in an SQLite table, a column for each field. Arguments as those of `SQLiteQueue`."""
 
     def __init__(
         self,
@@ -180,7 +182,7 @@ class SQLiteEventStorage(_SQLiteStorage, BaseEventStorage):
             lambda transaction: self._insert.run(transaction.connection, rows) and None
         )
 
-    async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:  # noqa: FBT001 - internal
+    async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:
         clauses, values = _event_conditions(where)
         direction = "DESC" if newest else "ASC"
         query = (
@@ -227,7 +229,7 @@ class SQLiteScheduleStorage(_SQLiteStorage, BaseScheduleStorage):
         query = f"INSERT OR REPLACE INTO {self._table} VALUES (?, ?, ?, ?, ?)"  # noqa: S608
         row = self._row(schedule)
         await self._db.write(
-            lambda transaction: transaction.connection.execute(query, row) and None
+            lambda transaction: transaction.connection.execute(query, row).rowcount
         )
 
     def _row(self, schedule: Schedule) -> tuple[Any, ...]:
@@ -276,9 +278,7 @@ class SQLiteScheduleStorage(_SQLiteStorage, BaseScheduleStorage):
 
     async def _select(self, condition: str, *values: Any) -> list[Schedule]:
         query = f"SELECT data FROM {self._table} {condition}"  # noqa: S608
-        rows = await self._db.read(
-            lambda connection: connection.execute(query, values).fetchall()
-        )
+        rows = await self._db.read(lambda connection: connection.execute(query, values).fetchall())
         return [self._codec.decode(data) for (data,) in rows]
 
 

@@ -95,7 +95,7 @@ class TaskWrites:
         return int(seq)
 
     def _holder(self, connection: sqlite3.Connection, task: Task) -> str:
-        """The id that stands for a task that could not be inserted."""
+        """Return the id that stands for a task that could not be inserted."""
         query = (
             f"SELECT id FROM {self._names.task} WHERE id = ? UNION ALL "  # noqa: S608
             f"SELECT id FROM {self._names.task} WHERE queue = ? AND unique_key = ?"
@@ -197,9 +197,7 @@ class TaskWrites:
         query = f"SELECT EXISTS (SELECT 1 FROM {self._names.dependency})"  # noqa: S608
         return bool(connection.execute(query).fetchone()[0])
 
-    def _free_children(
-        self, transaction: Transaction, finished: list[Task], now: datetime
-    ) -> None:
+    def _free_children(self, transaction: Transaction, finished: list[Task], now: datetime) -> None:
         """Move the dependants of tasks that became final, through all generations."""
         transaction.final_ids += [task.id for task in finished]
         while finished and self._has_dependencies(transaction.connection):

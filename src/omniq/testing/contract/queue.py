@@ -11,13 +11,9 @@ from omniq.testing.contract.queue_enqueue import EnqueueContract, MigrationContr
 from omniq.testing.contract.queue_insert import InsertContract
 from omniq.testing.contract.queue_lease import ExtendContract, SwapContract
 from omniq.testing.contract.queue_lookup import LookupContract, PurgeContract
-from omniq.testing.contract.queue_methods import (
-    ControlContract,
-    DequeueContract,
-    FinishContract,
-    SettleContract,
-)
+from omniq.testing.contract.queue_methods import ControlContract, DequeueContract
 from omniq.testing.contract.queue_parents import AdmissionContract, DependencyContract
+from omniq.testing.contract.queue_settle import FinishContract, SettleContract
 from omniq.testing.contract.queue_unique import UniqueKeyContract
 from omniq.testing.contract.queue_waiting import SharedContract, TwinContract, WaitContract
 

@@ -169,6 +169,17 @@ class PausingContract:
         assert await stored(schedules) == resumed
         assert (resumed.run_count, resumed.last_run_at) == (0, None)
 
+    async def test_a_resumed_single_fire_is_left_to_its_misfire_rule(
+        self, schedules: BaseScheduleStorage
+    ) -> None:
+        """It is not lost because it was paused at its moment."""
+        await schedules.save_schedule(once(10), now=at(1))
+        await schedules.pause_schedule("s")
+
+        resumed = await schedules.resume_schedule("s", now=at(35))
+
+        assert (resumed.status, resumed.next_run_at) == (ScheduleStatus.ACTIVE, at(10))
+
     async def test_pausing_twice_is_pausing(self, schedules: BaseScheduleStorage) -> None:
         """And resuming an active one changes nothing."""
         await schedules.save_schedule(every(10), now=at(1))
@@ -195,15 +206,17 @@ class PausingContract:
                 await call("ghost")
 
     async def test_cleanup_deletes_what_is_over(self, schedules: BaseScheduleStorage) -> None:
-        """Completed ones and those whose end has passed."""
+        """Completed ones and paused ones past their end; an active one may still have to fire."""
         await schedules.save_schedule(once(10, "done"), now=at(1))
         await schedules.advance("done", at(10), None)
-        await schedules.save_schedule(every(10, "ended", end_at=at(50)), now=at(1))
-        await schedules.save_schedule(every(10, "goes-on"), now=at(1))
+        for schedule_id, end in (("active", 50), ("paused", 50), ("later", 50 + MICROSECOND)):
+            await schedules.save_schedule(every(10, schedule_id, end_at=at(end)), now=at(1))
+        for schedule_id in ("paused", "later"):
+            await schedules.pause_schedule(schedule_id)
 
         assert await schedules.cleanup_expired_schedules(now=at(50)) == 2
 
-        assert names(await schedules.list_schedules()) == ["goes-on"]
+        assert names(await schedules.list_schedules()) == ["active", "later"]
 
     async def test_every_coroutine_has_a_twin(self, schedules: BaseScheduleStorage) -> None:
         """By one rule of names; a twin never blocks a loop."""

@@ -161,6 +161,16 @@ class SavingContract:
         assert (found.interval_seconds, found.args, found.next_run_at) == (99, (1,), at(99))
         assert len(await schedules.list_schedules()) == 1
 
+    async def test_a_next_fire_time_that_is_given_is_kept(
+        self, schedules: BaseScheduleStorage
+    ) -> None:
+        """So a schedule can be moved from store to store; None means to find it anew."""
+        saved = await schedules.save_schedule(every(10, next_run_at=at(30)), now=at(1))
+        assert saved.next_run_at == at(30)
+
+        saved.next_run_at = None
+        assert (await schedules.save_schedule(saved, now=at(55))).next_run_at == at(60)
+
     async def test_list_is_by_status(self, schedules: BaseScheduleStorage) -> None:
         """Or all."""
         await schedules.save_schedule(every(10, "b"))

@@ -33,6 +33,9 @@ local function apply(id, task, state)
     return false
   end
   lift(id, task)
+  if state[STATUS] == 'running' and task[STATUS] ~= 'running' then
+    lane_of(task[QUEUE]).woken = true
+  end
   for n = 1, STATE do
     task[n] = state[n]
   end

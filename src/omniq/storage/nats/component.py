@@ -1,0 +1,64 @@
+"""What the four components of this backend share: a `NATSServer`, given or made from URLs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omniq.storage.component import Capabilities
+from omniq.storage.nats.address import NATSOptions
+from omniq.storage.nats.jetstream import Stream
+from omniq.storage.nats.link import NATSServer
+
+
+class NATSComponent:
+    """Opens and closes the server it was given, or one of its own."""
+
+    capabilities = Capabilities(wakes=True)
+    _server: NATSServer
+    _stream: Stream
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._server)!r})"
+
+    async def _open(self) -> None:
+        await self._server.open(self)
+        try:
+            await self._stream.ensure()
+        except BaseException:
+            await self._server.close(self)
+            raise
+
+    async def _close(self) -> None:
+        await self._server.close(self)
+
+
+def server_of(
+    servers: str | Sequence[str] | None, server: NATSServer | None, options: NATSOptions
+) -> NATSServer:
+    """Return the shared handle, or a new one of these URLs and options."""
+    return NATSServer(servers, **options) if server is None else server
+
+
+def token(name: str) -> str:
+    """Return an id or queue name as one token of a subject; `=` occurs in no name."""
+    return name.replace(".", "=")
+
+
+def untoken(text: str) -> str:
+    """Return the name that `token` was made of."""
+    return text.replace("=", ".")
+
+
+def bucket_config(bucket: str, wake: str) -> dict[str, object]:
+    """Return the stream of a key-value bucket, as the tools of NATS know it, with wake-ups."""
+    return {
+        "subjects": [f"$KV.{bucket}.>"],
+        "max_msgs_per_subject": 1,
+        "allow_rollup_hdrs": True,
+        "allow_msg_ttl": True,
+        "deny_delete": False,
+        "republish": {"src": f"$KV.{bucket}.>", "dest": f"{wake}.>", "headers_only": True},
+    }
+
+
+BUCKET_REQUIRED = ("max_msgs_per_subject", "allow_msg_ttl")

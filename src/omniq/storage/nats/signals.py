@@ -1,0 +1,61 @@
+"""Being told: subscriptions that end a wait early. Nothing is lost with a signal but time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+from omniq.storage.nats.frames import Delivery, Frame
+from omniq.storage.nats.link import NATSServer
+
+if TYPE_CHECKING:
+    from omniq.storage.nats.wire import Wire
+
+Heard = Callable[[float], Awaitable[bool]]
+
+
+class Signals:
+    """Listens and speaks on plain subjects of a server."""
+
+    def __init__(self, server: NATSServer) -> None:
+        self._server = server
+
+    @asynccontextmanager
+    async def listening(self, subjects: Sequence[str]) -> AsyncIterator[Heard]:
+        """Listen within the block: ``await heard(seconds)`` is whether something came in time.
+
+        Whatever is asked of the server within the block sees all that was stored before the
+        listening began.
+        """
+        event = asyncio.Event()
+
+        def hear(delivery: Delivery) -> None:  # noqa: ARG001 - that it came is all there is to it
+            event.set()
+
+        async def begin(wire: Wire) -> tuple[Wire, list[int]]:
+            return wire, [wire.listen(subject, hear, most=1) for subject in subjects]
+
+        async def heard(seconds: float) -> bool:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(event.wait(), seconds)
+            return event.is_set()
+
+        wire, sids = await self._server.call(begin)
+        wire.when_lost(event.set)
+        try:
+            yield heard
+        finally:
+            wire.when_lost(event.set, forget=True)
+            for sid in sids:
+                wire.unlisten(sid)
+
+    async def tell(self, subjects: Sequence[str]) -> None:
+        """Say something on each subject, to whoever listens now."""
+
+        async def speak(wire: Wire) -> None:
+            wire.post([Frame(subject) for subject in subjects])
+
+        if subjects:
+            await self._server.call(speak)

@@ -1,0 +1,2 @@
+-- Put a wake-up token back. ARGV: queue.
+wake(ARGV[1])

@@ -1,0 +1,69 @@
+"""A TCP proxy that can hold bytes back, swallow an answer and hang up, or add TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+
+class Proxy:
+    """Passes bytes on between its port and a server, until told otherwise."""
+
+    def __init__(self, target_port: int) -> None:
+        self.port = 0
+        self.silent = False
+        """While true nothing passes, in either direction: a half-open connection."""
+        self.replies_to_lose = 0
+        """So many times, an answer is swallowed and its connection cut."""
+        self.connections = 0
+        self._target_port = target_port
+        self._pumps: set[asyncio.Task[None]] = set()
+
+    async def serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.connections += 1
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        for source, sink, answers in ((reader, far_writer, False), (far_reader, writer, True)):
+            pump = asyncio.create_task(self._pump(source, sink, answers=answers))
+            self._pumps.add(pump)
+            pump.add_done_callback(self._pumps.discard)
+
+    async def close(self) -> None:
+        pumps = list(self._pumps)
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+    async def _pump(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, answers: bool
+    ) -> None:
+        try:
+            with suppress(OSError):
+                while data := await source.read(65_536):
+                    if self.silent:
+                        continue
+                    if answers and self.replies_to_lose:
+                        self.replies_to_lose -= 1
+                        break
+                    sink.write(data)
+                    await sink.drain()
+        finally:
+            sink.close()
+            with suppress(OSError):
+                await sink.wait_closed()
+
+
+@asynccontextmanager
+async def proxy(target_port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Proxy]:
+    """Run a proxy before a port of this machine."""
+    made = Proxy(target_port)
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=tls)
+    made.port = server.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        server.close()
+        await made.close()
