@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 import sys
 import time
 import uuid
@@ -33,7 +32,7 @@ def new_id() -> str:
 
 def new_token() -> str:
     """Return a fresh random lease token (128 bits)."""
-    return secrets.token_hex(16)
+    return urandom(16).hex()
 
 
 def fire_id(schedule_id: str, fire_at: datetime) -> str:

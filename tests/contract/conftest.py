@@ -12,8 +12,10 @@ import pytest
 from omniq.backend.base import BaseBackend
 from omniq.backend.file import FileBackend
 from omniq.backend.memory import MemoryBackend
+from omniq.backend.postgres import PostgresBackend
 from omniq.backend.redis import RedisBackend
 from omniq.backend.sqlite import SQLiteBackend
+from tests.servers.postgres import postgres_url, schema
 from tests.servers.redis import cluster_url, namespace, redis_url
 
 MakeBackend = Callable[[], BaseBackend]
@@ -41,10 +43,15 @@ def file(folder: Path) -> MakeBackend:
     return lambda: FileBackend(base_dir, durability="fast")
 
 
+def postgres(folder: Path) -> MakeBackend:
+    return partial(PostgresBackend, postgres_url(), schema=schema())
+
+
 BACKENDS: dict[str, Callable[[Path], MakeBackend]] = {
     "file": file,
     "memory": memory,
     "sqlite": sqlite,
+    "postgres": postgres,
     "redis": redis,
     "redis-cluster": redis_cluster,
 }

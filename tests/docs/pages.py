@@ -41,6 +41,7 @@ _NO_RUN = re.compile(r"^<!-- no-run: (\S.*) -->$")
 _FILE = re.compile(r"# (\w+\.py)$")
 _KEPT = re.compile(r"(\w+)=\$\((omniq .*)\)$")
 _EXPECTED = re.compile(r"\s+# exit code (\d+)\b.*$")
+_IMPORT = re.compile(r"^(?:from|import) (\w+)", re.MULTILINE)
 _OURS = re.compile(r"(omniq|pytest|python \w+\.py|\w+=\$\(omniq)\b")
 
 
@@ -103,7 +104,8 @@ class Session:
         self._modules_before = frozenset(sys.modules)
         self._runner = asyncio.Runner()
         self._kept: dict[str, str] = {}
-        self._unused: dict[str, int] = {}
+        self._saved: list[Block] = []
+        self._used: set[str] = {"conftest.py"}
 
     def __enter__(self) -> Session:
         sys.modules[self._module.__name__] = self._module
@@ -124,7 +126,7 @@ class Session:
         """Run a block. Raises what it raises."""
         if block.file_name is not None:
             Path(block.file_name).write_text(block.text + "\n", encoding="utf-8")
-            self._unused[block.file_name] = block.line
+            self._saved.append(block)
         elif block.language == "python":
             self._run_python(block)
         else:
@@ -132,10 +134,12 @@ class Session:
                 if line.strip() and not line.startswith("#"):
                     self._run_command(line)
 
-    def unused_files(self) -> dict[str, int]:
-        """Return the files that were saved but neither imported nor run, with their lines."""
-        imported = {f"{name}.py" for name in sys.modules}
-        return {name: line for name, line in self._unused.items() if name not in imported}
+    def unused_files(self) -> list[str]:
+        """Return the files that were saved but neither imported nor run."""
+        used = self._used | {f"{name}.py" for name in sys.modules}
+        for block in self._saved:
+            used |= {f"{name}.py" for name in _IMPORT.findall(block.text)}
+        return [str(block.file_name) for block in self._saved if block.file_name not in used]
 
     def _run_python(self, block: Block) -> None:
         """Execute a block under its own file name and lines, so that a traceback leads to it."""
@@ -144,7 +148,7 @@ class Session:
         linecache.cache[name] = (len(padded), None, padded.splitlines(keepends=True), name)
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         code = compile(padded, name, "exec", flags, dont_inherit=True)
-        result: Any = eval(code, self._module.__dict__)  # noqa: S307 - our own pages
+        result: Any = eval(code, self._module.__dict__)
         if result is not None:
             self._runner.run(result)
 
@@ -164,8 +168,7 @@ class Session:
         program, *arguments = shlex.split(line, comments=True)
         arguments = [self._expanded(argument) for argument in arguments]
         run = _PROGRAMS[program]
-        for name in ["conftest.py", *arguments] if program != "omniq" else ():
-            self._unused.pop(name, None)
+        self._used.update(arguments)
         return run(arguments)
 
     def _expanded(self, argument: str) -> str:

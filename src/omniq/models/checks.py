@@ -82,7 +82,7 @@ def check_priority(priority: object) -> int:
 
 def check_mapping(field: str, value: object) -> None:
     """Refuse anything but a dict with text keys. Raises ValidationError."""
-    if type(value) is dict and all(type(key) is str for key in value):  # pyright: ignore[reportUnknownVariableType] - user input
+    if type(value) is dict and all(type(key) is str for key in value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - user input
         return
     raise ValidationError(field, f"expected a dict with text keys, got {value!r:.80}")
 

@@ -40,7 +40,7 @@ class ModelQueue(BaseQueue):
         moment = now or utcnow()
         return [self._insert_one(deepcopy(task), moment) for task in tasks]
 
-    async def _claim(  # noqa: PLR0917 - as in TaskStore
+    async def _claim(
         self,
         queues: list[str],
         worker_id: str,

@@ -104,7 +104,7 @@ class FileQueue(BaseQueue):
         moment = now or utcnow()
         return await self._work(lambda unit: [writes.insert(unit, task, moment) for task in tasks])
 
-    async def _claim(  # noqa: PLR0917 - as the contract has it
+    async def _claim(
         self,
         queues: list[str],
         worker_id: str,

@@ -52,7 +52,7 @@ class MemoryQueue(BaseQueue):
                 for task, data in zip(tasks, encoded, strict=True)
             ]
 
-    async def _claim(  # noqa: PLR0917 - as in TaskStore
+    async def _claim(
         self,
         queues: list[str],
         worker_id: str,

@@ -39,7 +39,7 @@ class EventRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     event_type: str
     timestamp: datetime
     message: str | None = None
-    details: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default for each instance
+    details: dict[str, Any] = {}
     worker_id: str | None = None
 
 
@@ -84,7 +84,7 @@ class NATSEventStorage(NATSComponent, BaseEventStorage):
             [Frame(self._subject(event, now), self._encoded(event)) for event in events]
         )
 
-    async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:  # noqa: FBT001 - see query
+    async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:
         if where.task_id is not None:
             found = await self._read(f"{self._prefix}.*.{token(where.task_id)}")
         else:

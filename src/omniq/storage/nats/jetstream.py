@@ -64,13 +64,13 @@ class _Answer(msgspec.Struct):
 
 
 class _State(msgspec.Struct):
-    subjects: dict[str, int] = {}  # noqa: RUF012 - msgspec copies an empty default
+    subjects: dict[str, int] = {}
     last_seq: int = 0
 
 
 class _Info(msgspec.Struct):
     state: _State = msgspec.field(default_factory=_State)
-    config: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default
+    config: dict[str, Any] = {}
     total: int = 0
     error: _Problem | None = None
 

@@ -217,7 +217,7 @@ class Wire(Client):
         except Exception:
             logger.exception("a listener on %s failed", bytes(subject).decode(errors="replace"))
 
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - the driver's
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if initial_connection and self._encrypted and not info.get("tls_required"):
             raise PlainPortError("the server offers no TLS; use nats://, or configure it there")
         await super()._process_info(info, initial_connection)

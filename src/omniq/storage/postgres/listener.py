@@ -98,7 +98,7 @@ class Listener:
             try:
                 await self._session()
                 failures = 0
-            except Exception as error:  # noqa: BLE001 - whatever ended it, the next may do better
+            except Exception as error:
                 if not (isinstance(error, OmniQError) or is_drivers(error)):
                     logger.exception("listening to PostgreSQL failed")
                 level = logging.WARNING if failures == 0 else logging.DEBUG

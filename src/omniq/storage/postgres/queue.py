@@ -150,7 +150,7 @@ class PostgreSQLQueue(BaseQueue):
     async def _purge(self, finished_before: datetime, limit: int) -> int:
         return await self._writes.purge(finished_before, limit)
 
-    async def _set_paused(self, queue_name: str, paused: bool) -> None:  # noqa: FBT001 - see set_paused
+    async def _set_paused(self, queue_name: str, paused: bool) -> None:
         table = self._db.tables.paused
         if paused:
             query = f"INSERT INTO {table} VALUES ($1) ON CONFLICT DO NOTHING"  # noqa: S608 - checked name

@@ -183,7 +183,7 @@ class PostgreSQLEventStorage(_PostgresStorage, BaseEventStorage):
         ]
         await self._db.fetch(self._insert, *columns(rows))
 
-    async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:  # noqa: FBT001 - internal
+    async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:
         clauses, values = _event_conditions(where)
         direction = "DESC" if newest else "ASC"
         order = f"ORDER BY at {direction}, seq {direction} LIMIT ${len(values) + 1}"

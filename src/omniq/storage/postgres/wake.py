@@ -102,6 +102,6 @@ class Waiting:
         self._waiters.remove(self._topic, self._names, self._waiter)
 
 
-def _finish(future: asyncio.Future[bool], heard: bool) -> None:  # noqa: FBT001 - a loop callback
+def _finish(future: asyncio.Future[bool], heard: bool) -> None:
     if not future.done():
         future.set_result(heard)

@@ -87,7 +87,7 @@ class TaskWrites:
             for place, is_stored in zip(list(left), stored, strict=True):
                 if is_stored:
                     done[place] = Inserted(left.pop(place).task.id, stored=True)
-            for place, holder in (await self._holders(left)).items():
+            for place, holder in (await self._holders(left, done)).items():
                 del left[place]
                 done[place] = Inserted(holder, stored=False)
             if not left:
@@ -233,13 +233,25 @@ class TaskWrites:
         statuses.update((task_id, TaskStatus(status)) for task_id, status in ended)
         return statuses
 
-    async def _holders(self, left: dict[int, _New]) -> dict[int, str]:
-        """By place, the ids that stand for tasks which could not be stored, where known."""
+    async def _holders(self, left: dict[int, _New], done: dict[int, Inserted]) -> dict[int, str]:
+        """By place, the ids that stand for tasks which could not be stored, where known.
+
+        A task whose id was taken by a later one of the same call had lost its key before that.
+        """
         if not left:
             return {}
-        rows = [(new.task.id, new.task.queue_name, new.task.unique_key) for new in left.values()]
-        found = await self._db.fetch(self._sql.holders, *map(list, zip(*rows, strict=True)))
+        taken = {item.task_id: place for place, item in done.items() if item.stored}
+        rows = [
+            (
+                None if taken.get(new.task.id, -1) > place else new.task.id,
+                new.task.queue_name,
+                new.task.unique_key,
+            )
+            for place, new in left.items()
+        ]
+        columns_of = [list(column) for column in zip(*rows, strict=True)]
         places = list(left)
+        found = await self._db.fetch(self._sql.holders, *columns_of)
         return {places[n - 1]: holder for n, holder in found if holder is not None}
 
     async def _swap_related(
@@ -271,7 +283,7 @@ class TaskWrites:
         part: list[tuple[int, Change]],
         applied: list[bool],
         wakes: Wakes,
-        as_parents: bool,  # noqa: FBT001 - internal
+        as_parents: bool,
     ) -> list[tuple[int, Change]]:
         """Change tasks that are live; return the changes of those that have children to be told."""
         if not part:

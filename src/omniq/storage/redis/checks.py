@@ -65,13 +65,19 @@ def _check_durability(
             raise StorageError(f"{place}durability='fsync' needs WAITAOF, that is, version 7.2")
         if not appends:
             raise StorageError(f"{place}durability='fsync' needs 'appendonly yes' on the server")
-    if address.durability == "replica" and not int(facts.get("connected_slaves", 0)):
+    if address.durability == "replica" and not _has_replica(facts):
         raise StorageError(f"{place}durability='replica' needs a connected replica; it has none")
     if not appends:
         logger.info(
             "%sappendonly is off: a crash loses what was acknowledged since the last snapshot",
             place,
         )
+
+
+def _has_replica(facts: dict[str, Any]) -> bool:
+    """Whether INFO lists a replica that is in step with its primary."""
+    replicas: list[Any] = [fact for name, fact in facts.items() if re.fullmatch(r"slave\d+", name)]
+    return any("online" in str(fact) for fact in replicas)
 
 
 async def _facts(ask: Ask) -> dict[str, Any]:

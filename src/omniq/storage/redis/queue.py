@@ -62,7 +62,7 @@ class RedisQueue(RedisComponent, BaseQueue):
         pairs = zip(answer[::2], answer[1::2], strict=True)
         return [Inserted(holder.decode(), stored == b"1") for holder, stored in pairs]
 
-    async def _claim(  # noqa: PLR0917 - as the contract has it
+    async def _claim(
         self,
         queues: list[str],
         worker_id: str,

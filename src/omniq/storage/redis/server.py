@@ -180,7 +180,7 @@ class RedisServer:
 
     async def _confirmed(self, client: Client, *command: Any) -> Any:
         """Send a write and, on the same connection, wait until it is as durable as promised."""
-        millis = int(self.address.timeout_seconds * 1000)
+        millis = max(1, int(self.address.timeout_seconds * 800))
         fsync = self.address.durability == "fsync"
         waiting = ("WAITAOF", 1, 0, millis) if fsync else ("WAIT", 1, millis)
         pipeline = client.driver.pipeline(transaction=False)

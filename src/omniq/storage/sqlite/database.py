@@ -35,7 +35,8 @@ ANSWER_SECONDS = 60.0
 JOBS_PER_COMMIT = 128
 CHECKPOINT_BYTES = 32 << 20
 CHECKPOINT_RETRY_BYTES = 8 << 20
-CACHE_KIB = 8 << 10
+WRITING_CACHE_KIB = 4 << 10
+READING_CACHE_KIB = 1 << 10
 
 
 class Transaction:
@@ -156,7 +157,7 @@ class Database:
         folder = companion_folder(self.path)
         lock = WriteLock(folder / "write.lock")
         try:
-            connection = self._connect()
+            connection = self._connect(WRITING_CACHE_KIB)
             with lock:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("BEGIN IMMEDIATE")
@@ -171,7 +172,7 @@ class Database:
         self._writer = _Writer(self.path, connection, lock, self.hub)
         self._reader = _Reader(self.path, reading)
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, cache_kib: int = READING_CACHE_KIB) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path,
             timeout=BUSY_SECONDS,
@@ -182,7 +183,7 @@ class Database:
         level = "FULL" if self.durability == "full" else "NORMAL"
         for pragma in (
             f"synchronous = {level}",
-            f"cache_size = -{CACHE_KIB}",
+            f"cache_size = -{cache_kib}",
             "mmap_size = 0",
             "foreign_keys = ON",
             "wal_autocheckpoint = 0",
