@@ -3,11 +3,11 @@
 What a page shows runs as a reader would run it, from top to bottom, in one namespace and a folder
 of its own:
 
-* A ``python`` block is executed; one with a top-level ``await`` in the page's event loop. One whose
-  first line is ``# name.py`` is saved under that name instead, and must be imported or run later on.
-* An ``sh`` block whose first command is one of ours is executed line by line: ``omniq …`` inside
-  this process, ``python name.py`` and ``pytest …`` each in a new one. ``name=$(omniq …)`` keeps what
-  a command printed. A comment at the end of a line says which exit code is expected: ``# exit code 1``.
+* A ``python`` block is executed; one with a top-level ``await`` in the page's event loop. One
+  whose first line is ``# name.py`` is saved under that name instead, and must be used later on.
+* An ``sh`` block that begins with a command of ours is executed line by line: ``omniq …`` in this
+  process, ``python name.py`` and ``pytest …`` each in a new one. ``name=$(omniq …)`` keeps what a
+  command printed. A comment at the end says which exit code is expected: ``# exit code 1``.
 * ``<!-- no-run: reason -->`` above a block leaves it out.
 """
 

@@ -98,7 +98,9 @@ def test_public_errors_are_documented() -> None:
     assert errors <= _code(_text("errors.md"))
 
 
-@pytest.mark.parametrize(("page", "options"), [("tasks.md", CallOptions), ("schedules.md", ScheduleOptions)])
+@pytest.mark.parametrize(
+    ("page", "options"), [("tasks.md", CallOptions), ("schedules.md", ScheduleOptions)]
+)
 def test_options_are_documented(page: str, options: type) -> None:
     """Both tables are complete."""
     assert set(_all_options(options)) <= _code(_sections(page)["Options"])

@@ -19,9 +19,7 @@ def _name(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", pages(), ids=_name)
-def test_blocks_of_a_page_run(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader who types what a page shows, from top to bottom, sees it work."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OMNIQ_URL", raising=False)

@@ -1,7 +1,7 @@
 """A process that is killed at a chosen step of its work on files; run by test_file_crashes.
 
-    python file_steps.py walk <folder>          once for each step, each time on a store of its own
-    python file_steps.py drain <folder> <name>  claim and complete tasks until there are none
+python file_steps.py walk <folder>          once for each step, each time on a store of its own
+python file_steps.py drain <folder> <name>  claim and complete tasks until there are none
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ async def drain(folder: Path, name: str) -> None:
     """Complete tasks until none is left; note each in a file of one's own."""
     async with FileBackend(folder, durability="fast") as backend:
         queue = backend.get_task_queue()
-        with Path(f"{folder}.{name}.ran").open("a") as log:
+        with Path(f"{folder}.{name}.ran").open("a") as log:  # noqa: ASYNC230 - its own process
             while tasks := await queue.claim(
                 ["default"], worker_id=name, lease_token=new_token(), limit=7
             ):

@@ -12,7 +12,8 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from uuid import uuid4
@@ -68,6 +69,16 @@ def start_redis(folder: Path, *options: str) -> Server:
     expected = b"-NOAUTH" if "--requirepass" in options else b"+PONG"
     probe = partial(answers, port, b"PING\r\n", expected)
     return Server(f"redis-{port}", command, f"redis://127.0.0.1:{port}/0", probe, folder)
+
+
+@contextmanager
+def running_redis(folder: Path, *options: str) -> Generator[Server]:
+    """Run a server of one's own, to be broken at will."""
+    server = start_redis(folder, *options)
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 def start_cluster(folder: Path) -> list[Server]:

@@ -139,11 +139,14 @@ class TestDeclaring:
         """Not in a worker, at night."""
         others = {key: value for key, value in options.items() if key not in ("cron", "every")}
 
-        with pytest.raises(ValidationError) as caught:
+        def declare() -> None:
             if "cron" in options:
                 app.cron(options["cron"], **others)(report)
             else:
                 app.every(options.get("every", 5), **others)(report)
+
+        with pytest.raises(ValidationError) as caught:
+            declare()
 
         assert caught.value.field == field
 

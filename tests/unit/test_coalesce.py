@@ -188,3 +188,15 @@ def test_per_loop_needs_a_running_loop() -> None:
     """There is no sensible value outside of one."""
     with pytest.raises(RuntimeError):
         PerLoop(object).get()
+
+
+async def test_what_was_begun_is_done_though_nobody_waits() -> None:
+    """Two batches of two stores can be begun side by side without a task for each."""
+    run = Recorder()
+    coalescer = Coalescer(run)
+
+    first, second = coalescer.begin(1), coalescer.begin(2)
+    second.cancel()
+
+    assert await first == 2
+    assert run.batches == [[1, 2]]

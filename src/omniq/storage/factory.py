@@ -247,4 +247,7 @@ _ALIASES = {
     "rediss": "redis",
     "valkey": "redis",
     "valkeys": "redis",
+    **dict.fromkeys(
+        ("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"), "redis"
+    ),
 }

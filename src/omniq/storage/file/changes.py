@@ -89,7 +89,7 @@ def running(files: Folders) -> list[Place]:
 
 def queue_names(files: Folders) -> list[str]:
     """Return the queues that have folders."""
-    return sorted(name for name in files.names("") if not name.startswith("."))
+    return files.folders("")
 
 
 def end_leases(unit: Unit, places: list[Place], worker_ids: Collection[str], now: datetime) -> None:

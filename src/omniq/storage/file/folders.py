@@ -11,6 +11,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from stat import S_ISDIR
 from typing import TypeVar
 
 R = TypeVar("R")
@@ -77,6 +78,14 @@ class Folders:
     def exists(self, folder: str, name: str) -> bool:
         """Whether there is something of that name."""
         return self.status(folder, name) is not None
+
+    def folders(self, folder: str) -> list[str]:
+        """Return the names of the folders in a folder, links and hidden ones left out; in order."""
+        return sorted(
+            name
+            for name, status in self.entries(folder)
+            if S_ISDIR(status.st_mode) and not name.startswith(".")
+        )
 
     def status(self, folder: str, name: str) -> os.stat_result | None:
         """Return the status of a file, or None."""

@@ -48,7 +48,7 @@ class MemoryQueue(BaseQueue):
         moment = now or utcnow()
         with self._lock:
             return [
-                self._table.insert(_bare(task), data, moment)
+                self._table.insert(task, data, moment)
                 for task, data in zip(tasks, encoded, strict=True)
             ]
 
@@ -154,10 +154,3 @@ class MemoryQueue(BaseQueue):
         task.args, task.kwargs = whole.args, whole.kwargs
         task.metadata, task.retry = whole.metadata, whole.retry
         return task
-
-
-def _bare(task: Task) -> Task:
-    """Take from a task, which is ours, what a caller could change in place; return it."""
-    task.args, task.kwargs, task.metadata, task.retry = (), {}, {}, None
-    task.depends_on = tuple(task.depends_on)
-    return task

@@ -50,7 +50,7 @@ class TaskTable:
             holder = self._keys.setdefault(key, task.id)
             if holder != task.id:
                 return Inserted(holder, stored=False)
-        self._add(Record(after, data), parents)
+        self._add(Record(_bare(after), data), parents)
         return Inserted(task.id, stored=True)
 
     def claim(
@@ -241,6 +241,13 @@ class TaskTable:
     def _is_finished(self, timer: Timer) -> bool:
         record = self._records.get(timer[1])
         return record is not None and record.timer is timer
+
+
+def _bare(task: Task) -> Task:
+    """Take from a task, which is ours, what a caller could change in place; return it."""
+    task.args, task.kwargs, task.metadata, task.retry = (), {}, {}, None
+    task.depends_on = tuple(task.depends_on)
+    return task
 
 
 def _same_fence(stored: Task, seen: Task) -> bool:

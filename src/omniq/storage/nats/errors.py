@@ -9,7 +9,8 @@ from omniq.exceptions import CapabilityError, StorageError, StorageUnavailableEr
 
 API_LEVEL = 2
 """That of server 2.12: atomic batches, scheduled messages, expiry of single messages."""
-WRONG_SEQUENCE = frozenset({10071, 10164})
+WRONG_SEQUENCE = frozenset({10071, 10164, 10212})
+"""Also: the schedule to be replaced has fired meanwhile."""
 NOT_FOUND = frozenset({10037, 10043})
 STREAM_NOT_FOUND = 10059
 NAME_TAKEN = 10058

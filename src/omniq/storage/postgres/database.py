@@ -172,7 +172,9 @@ class Database:
                 if not is_aborted(error) or attempt == ATTEMPTS - 1:
                     raise translated(error, self.shown) from error
             await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))  # noqa: S311 - spreads load
-        raise StorageUnavailableError(f"{self.shown}: others kept changing the same tasks; try again")
+        raise StorageUnavailableError(
+            f"{self.shown}: others kept changing the same tasks; try again"
+        )
 
     def announce(self, ready: Mapping[str, bool], final_ids: Iterable[str] = ()) -> None:
         """Wake who waits for these queues and tasks, here at once and elsewhere soon.
@@ -243,7 +245,8 @@ class Database:
             options["statement_cache_size"] = self._cache_size
         if self._cache_size != 0:  # a pooler would refuse settings it does not know
             options["server_settings"] = PLANS
-        return await load_driver().connect(**options)
+        connection: Connection[Any] = await load_driver().connect(**options)
+        return connection
 
     async def _send(self, client: Client, messages: list[tuple[str, str]]) -> None:
         query = (

@@ -26,8 +26,13 @@ _ADVICE = {
 }
 _LATER_CLASSES = ("08", "53", "57", "58", "40", "55")
 _LATER = {"25006"}
+_LOST = {"08003", "08006"}
 _SCHEMA = {"42P01", "42703", "3F000", "42883"}
 _ABORTED = {"40001", "40P01"}
+
+
+class AnswerLostError(StorageUnavailableError):
+    """The connection was lost during a call, or the answer is overdue: it may have been done."""
 
 
 def load_driver() -> Any:
@@ -71,15 +76,15 @@ def translated(error: BaseException, shown: str) -> StorageError:
     state = sqlstate_of(error)
     text = str(error) or type(error).__name__
     if isinstance(error, TimeoutError):
-        return StorageUnavailableError(
-            f"{shown}: no answer in time; the call may still be carried out"
-        )
+        return AnswerLostError(f"{shown}: no answer in time; the call may still be carried out")
     if state is None:
         return _without_code(error, f"{shown}: {text}")
     advice = _ADVICE.get(state)
     message = f"{shown}: {text}" + (f" ({advice})" if advice else "")
     if state in _SCHEMA:
         return SchemaError(f"{message}; the schema was changed by another program")
+    if state in _LOST:
+        return AnswerLostError(message)
     later = state[:2] in _LATER_CLASSES or state in _LATER
     return StorageUnavailableError(message) if later else StorageError(message)
 
@@ -92,4 +97,6 @@ def _without_code(error: BaseException, message: str) -> StorageError:
         )
     if isinstance(error, ValueError):
         return StorageError(message)
+    if isinstance(error, ConnectionResetError | BrokenPipeError | ConnectionAbortedError):
+        return AnswerLostError(message)
     return StorageUnavailableError(message)

@@ -7,15 +7,29 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
+from omniq.models.checks import checked_result
+from omniq.models.result import TaskResult
 from omniq.models.task import Task, TaskStatus
 from omniq.serialization import SerializationFormat
-from omniq.storage.base import BaseQueue, Capabilities, Change, Counts, Inserted, Lease, TaskFilter
+from omniq.storage.base import (
+    BaseQueue,
+    BaseResultStorage,
+    Capabilities,
+    Change,
+    Counts,
+    Inserted,
+    Lease,
+    TaskFilter,
+)
 from omniq.storage.postgres.claims import ClaimStatements
 from omniq.storage.postgres.database import LONG_COMMAND_SECONDS, Database
+from omniq.storage.postgres.inserts import TaskInserts
 from omniq.storage.postgres.rows import STATE_COLUMNS, columns, read_task, task_codec, whole_task
+from omniq.storage.postgres.statements import WriteStatements
+from omniq.storage.postgres.stores import PostgreSQLResultStorage
 from omniq.storage.postgres.target import PostgresOptions
 from omniq.storage.postgres.wake import Waiting, digest
-from omniq.storage.postgres.writes import TaskWrites
+from omniq.storage.postgres.writes import TaskWrites, is_simple
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -53,8 +67,10 @@ class PostgreSQLQueue(BaseQueue):
         if not self._db.listens:
             self.capabilities = Capabilities()
         self._codec = task_codec(serialization_format)
-        self._writes = TaskWrites(self._db, self._codec)
         names = self._db.tables
+        statements = WriteStatements(names)
+        self._inserts_of = TaskInserts(self._db, self._codec, statements)
+        self._writes = TaskWrites(self._db, self._codec, statements)
         self._claims = ClaimStatements(names)
         state = ", ".join(f"t.{name}" for name in STATE_COLUMNS)
         self._select = tuple(
@@ -73,7 +89,7 @@ class PostgreSQLQueue(BaseQueue):
         await self._db.close(self)
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
-        return await self._writes.insert(tasks, now)
+        return await self._inserts_of.insert(tasks, now)
 
     async def _claim(
         self,
@@ -89,7 +105,7 @@ class PostgreSQLQueue(BaseQueue):
         rows.sort(key=lambda row: row[0])
         return [self._claimed(row, worker_id, lease_token) for row in rows]
 
-    def _claimed(self, row: Sequence[Any], worker_id: str, lease_token: str) -> Task:
+    def _claimed(self, row: Any, worker_id: str, lease_token: str) -> Task:
         task = read_task(self._codec.decode, row[1], row[2], row[3], row[4])
         task.status = TaskStatus.RUNNING
         task.attempt, task.claim_count, task.lost_leases = row[5], row[6], row[7]
@@ -101,6 +117,23 @@ class PostgreSQLQueue(BaseQueue):
 
     async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]:
         return await self._writes.swap(changes, now)
+
+    async def finish(
+        self,
+        changes: Sequence[Change],
+        results: Sequence[TaskResult],
+        storage: BaseResultStorage,
+        *,
+        now: datetime | None = None,
+    ) -> list[bool]:
+        """Store results and swap, in one statement where both are in the same database."""
+        together = isinstance(storage, PostgreSQLResultStorage) and storage.is_kept_in(self._db)
+        ids = {result.task_id for result in results}
+        if not together or len(ids) != len(results) or not results or not is_simple(changes):
+            return await super().finish(changes, results, storage, now=now)
+        rows = storage.rows([checked_result(result) for result in results])
+        await self.connect()
+        return await self._writes.swap(changes, now, rows)
 
     async def _extend(
         self, leases: list[Lease], lease_seconds: float, now: datetime | None
@@ -127,7 +160,7 @@ class PostgreSQLQueue(BaseQueue):
         """The same selection from the live tasks and the finished, as of one moment."""
         return " UNION ALL ".join(f"({select} {part})" for select in self._select)
 
-    def _task(self, row: Sequence[Any]) -> Task:
+    def _task(self, row: Any) -> Task:
         return whole_task(self._codec.decode, row)
 
     async def _counts(self) -> Counts:

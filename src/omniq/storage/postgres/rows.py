@@ -52,17 +52,24 @@ TYPES = {
     "started_at": "timestamptz",
     "finished_at": "timestamptz",
 }
+RESULT_TYPES = {
+    "task_id": "text",
+    "claim_count": "int",
+    "expires_at": "timestamptz",
+    "data": "bytea",
+}
 _STATUS: dict[str, TaskStatus] = {status.value: status for status in TaskStatus}
 _NUL = "\x00"
 _SHOWN_NUL = "\u2400"
 
 
-def batch(types: Mapping[str, str]) -> str:
+def batch(types: Mapping[str, str], first: int = 1) -> str:
     """Return the subquery that turns parameters, one array a column, into rows numbered by `n`.
 
-    An array of one item stands for that item in every row, see `columns`.
+    An array of one item stands for that item in every row, see `columns`. `first` is the number of
+    the first parameter.
     """
-    arrays = {name: f"${n}::{kind}[]" for n, (name, kind) in enumerate(types.items(), 1)}
+    arrays = {name: f"${n}::{kind}[]" for n, (name, kind) in enumerate(types.items(), first)}
     fields = ", ".join(
         f"CASE WHEN cardinality({array}) = 1 THEN ({array})[1] ELSE i.{name} END AS {name}"
         for name, array in arrays.items()
@@ -181,6 +188,6 @@ def read_task(
     return task
 
 
-def whole_task(decode: Callable[[bytes], Any], row: Sequence[Any]) -> Task:
+def whole_task(decode: Callable[[bytes], Any], row: Any) -> Task:
     """Return the task of a row: id, queue, func, payload, then `STATE_COLUMNS`."""
     return set_state(read_task(decode, row[0], row[1], row[2], row[3]), tuple(row[4:]))

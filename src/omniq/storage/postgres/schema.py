@@ -139,7 +139,7 @@ def tables(schema: str, namespace: str) -> Tables:
     if not _SCHEMA(schema):
         raise ConfigError(f"schema {schema!r}: use 1 to 63 of a-z 0-9 _ starting with a letter")
     names = [f'"{schema}"."{namespace}_{name}"' for name in Tables._fields[:-2]]
-    return Tables(*names, prefix=namespace, schema=schema)
+    return Tables(*names, namespace, schema)
 
 
 def lock_key(names: Tables, *what: str) -> int:
@@ -173,8 +173,8 @@ async def ensure_schema(connection: Connection[Any], names: Tables, *, migrate: 
         return
     if not migrate:
         raise SchemaError(
-            f"the tables of {names.schema}.{names.prefix} have version {version}, this OmniQ needs "
-            f"{VERSION}; run `omniq migrate-schema`"
+            f"the tables of {names.schema}.{names.prefix} have version {version}, this OmniQ "
+            f"needs {VERSION}; run `omniq migrate-schema`"
         )
     async with connection.transaction():
         await connection.execute(

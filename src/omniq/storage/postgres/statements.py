@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from omniq.storage.postgres.rows import (
     REQUEST_COLUMNS,
+    RESULT_TYPES,
     STATE_COLUMNS,
     TASK_COLUMNS,
     TYPES,
@@ -43,6 +44,7 @@ class WriteStatements:
         self.insert_fresh = _insert_fresh(names)
         self.insert_final = _insert_final(names)
         self.swap = _swap(names)
+        self.finish = _swap(names, with_results=True)
         self.refile = _refile(names)
         self.requeue = _requeue(names)
         self.purge = _purge(names)
@@ -66,6 +68,7 @@ class WriteStatements:
             f"JOIN {names.payload} p USING (id) WHERE t.id = ANY($1::text[]) "
             "AND t.status = 'waiting' ORDER BY t.id FOR UPDATE OF t"
         )
+        self.payloads = f"SELECT id, data FROM {names.payload} WHERE id = ANY($1::text[])"  # noqa: S608
         self.holders = (
             "SELECT i.n, coalesce(p.id, t.id) "  # noqa: S608
             "FROM unnest($1::text[], $2::text[], $3::text[]) "
@@ -143,18 +146,36 @@ def _insert_final(names: Tables) -> str:
     """  # noqa: S608
 
 
-def _swap(names: Tables) -> str:
+def store_results(names: Tables, first: int = 1) -> str:
+    """Store results unless one of a later claim stands; answer with the ids stored.
+
+    Rows are written in order of id, so that no two statements wait for each other.
+    """
+    fields = ", ".join(RESULT_TYPES)
+    return f"""
+        INSERT INTO {names.result} AS r ({fields})
+        SELECT {fields} FROM {batch(RESULT_TYPES, first)} AS i ORDER BY task_id
+        ON CONFLICT (task_id) DO UPDATE SET claim_count = excluded.claim_count,
+            expires_at = excluded.expires_at, data = excluded.data
+        WHERE excluded.claim_count >= r.claim_count OR r.expires_at <= clock_timestamp()
+        RETURNING task_id
+    """  # noqa: S608
+
+
+def _swap(names: Tables, *, with_results: bool = False) -> str:
     """Change live tasks: keep them with another state, or file them among the finished.
 
     Answers with (id, false), or (id, true) for a task that ends and that others wait for: it is
     left alone unless the last parameter says that the caller tells its children in the same transaction. That
     mark lies in the task's own row, so that it is seen even when it was set a moment ago. Rows
     are locked in order of id: no deadlocks. `lifecycle.merge_running` is mirrored here.
+    With results, their parameters follow the last.
     """
     fixed = ("due_at", "cancel_requested")
     values = ", ".join(f"{name} = h.{name}" for name in STATE_COLUMNS if name not in fixed)
     request = ", ".join(f"t.{name}" for name in REQUEST_COLUMNS)
     state = ", ".join(f"i.{name}" for name in STATE_COLUMNS)
+    extra = f", results AS ({store_results(names, len(_CHANGE) + 2)})" if with_results else ""
     return f"""
         WITH held AS MATERIALIZED (
             SELECT {request}, {state}, i.status IN {_FINAL} AS ends,
@@ -174,7 +195,7 @@ def _swap(names: Tables) -> str:
         ), filed AS (
             INSERT INTO {names.history} ({", ".join(TASK_COLUMNS)})
             SELECT {", ".join(TASK_COLUMNS)} FROM held WHERE ends AND NOT is_parent
-        )
+        ){extra}
         SELECT id, is_parent FROM held
     """  # noqa: S608
 

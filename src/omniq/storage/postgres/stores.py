@@ -29,6 +29,7 @@ from omniq.storage.base import (
 )
 from omniq.storage.postgres.database import Database
 from omniq.storage.postgres.rows import batch, columns, stored_text, waves
+from omniq.storage.postgres.statements import store_results
 from omniq.storage.postgres.target import PostgresOptions
 
 if TYPE_CHECKING:
@@ -78,19 +79,9 @@ class PostgreSQLResultStorage(_PostgresStorage, BaseResultStorage):
             TaskResult, ("result",), format=serialization_format, limit=MAX_RESULT_BYTES
         )
         table = self._db.tables.result
-        rows = batch(
-            {"task_id": "text", "claim_count": "int", "expires_at": "timestamptz", "data": "bytea"}
-        )
         living = "(r.expires_at IS NULL OR r.expires_at > coalesce($2, clock_timestamp()))"
         # checked names throughout
-        self._upsert = (
-            f"INSERT INTO {table} AS r (task_id, claim_count, expires_at, data) "  # noqa: S608
-            f"SELECT task_id, claim_count, expires_at, data FROM {rows} AS i ORDER BY task_id "
-            "ON CONFLICT (task_id) DO UPDATE SET claim_count = excluded.claim_count, "
-            "expires_at = excluded.expires_at, data = excluded.data "
-            "WHERE excluded.claim_count >= r.claim_count OR r.expires_at <= clock_timestamp() "
-            "RETURNING task_id"
-        )
+        self._upsert = store_results(self._db.tables)
         self._select = (
             f"SELECT task_id, data FROM {table} r WHERE task_id = ANY($1::text[]) AND {living}"  # noqa: S608
         )
@@ -108,11 +99,19 @@ class PostgreSQLResultStorage(_PostgresStorage, BaseResultStorage):
             "FOR UPDATE SKIP LOCKED) RETURNING 1"
         )
 
-    async def _set(self, results: list[TaskResult]) -> list[bool]:
-        rows = [
+    def is_kept_in(self, database: Database) -> bool:
+        """Whether results are stored in this database, over the same connections."""
+        return self._db is database
+
+    def rows(self, results: Sequence[TaskResult]) -> list[tuple[Any, ...]]:
+        """Return results as rows of the table. Raises ValidationError if one cannot be stored."""
+        return [
             (item.task_id, item.claim_count, item.expires_at, self._codec.encode(item))
             for item in results
         ]
+
+    async def _set(self, results: list[TaskResult]) -> list[bool]:
+        rows = self.rows(results)
         parts = waves(rows, lambda row: row[0])
         standing = [False] * len(rows)
 
@@ -134,9 +133,7 @@ class PostgreSQLResultStorage(_PostgresStorage, BaseResultStorage):
     async def _delete(self, task_ids: list[str]) -> int:
         return sum(living for (living,) in await self._db.fetch(self._remove, task_ids))
 
-    async def _find(
-        self, after: str | None, limit: int, now: datetime | None
-    ) -> list[TaskResult]:
+    async def _find(self, after: str | None, limit: int, now: datetime | None) -> list[TaskResult]:
         rows = await self._db.fetch(self._page, after or "", now, limit)
         return [self._codec.decode(data) for (data,) in rows]
 
@@ -288,7 +285,7 @@ def _event_conditions(where: EventFilter) -> tuple[str, list[Any]]:
     return f"WHERE {' AND '.join(clauses)}" if clauses else "", values
 
 
-def _event(row: Sequence[Any]) -> TaskEvent:
+def _event(row: Any) -> TaskEvent:
     task_id, event_type, at, worker_id, message, details = row
     return TaskEvent(
         task_id=task_id,

@@ -129,7 +129,9 @@ def _split(dsn: str) -> tuple[str, dict[str, Any]]:
     try:
         pieces = urlsplit(dsn)
     except ValueError as error:
-        raise ConfigError("the PostgreSQL URL cannot be read; is a bracket or quote off?") from error
+        raise ConfigError(
+            "the PostgreSQL URL cannot be read; is a bracket or quote off?"
+        ) from error
     if pieces.scheme not in _SCHEMES:
         raise ConfigError(f"{shown(dsn)!r} is no PostgreSQL URL; it starts with postgresql://")
     own: dict[str, Any] = {}

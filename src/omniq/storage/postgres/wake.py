@@ -10,7 +10,10 @@ from types import TracebackType
 from typing import Literal
 from zlib import crc32
 
+from omniq.models.task import Task, TaskStatus
+
 Topic = Literal["ready", "final"]
+_READY = (TaskStatus.PENDING, TaskStatus.SCHEDULED)
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[bool]"]
 
 
@@ -105,3 +108,23 @@ class Waiting:
 def _finish(future: asyncio.Future[bool], heard: bool) -> None:
     if not future.done():
         future.set_result(heard)
+
+
+class Wakes:
+    """Whom to wake once a transaction is committed."""
+
+    def __init__(self) -> None:
+        self.ready: dict[str, bool] = {}
+        self.final: list[str] = []
+
+    def note(self, tasks: Iterable[Task]) -> None:
+        """Note tasks in the state they were brought to."""
+        for task in tasks:
+            if task.is_final:
+                self.final.append(task.id)
+            elif task.status in _READY:
+                self.ready.setdefault(task.queue_name, False)
+
+    def was_empty(self, queues: Iterable[str]) -> None:
+        """Note that these queues had nothing in line before, so that haste is worth while."""
+        self.ready.update((queue, True) for queue in queues if queue in self.ready)

@@ -132,6 +132,15 @@ class ClaimContract:
         assert (task.attempt, task.claim_count, task.lost_leases) == (2, 2, 1)
         assert (task.lease_token, task.started_at) == ("t2", at(30))
 
+    async def test_each_claim_judges_by_its_own_moment(self, queue: BaseQueue) -> None:
+        """A lease that ended by one caller's clock has not by that of another, who is behind."""
+        await insert(queue, make_task("a"), make_task("b", priority=1))
+        await claim(queue, lease_seconds=5)
+
+        assert ids(await claim(queue, limit=1, now=at(5))) == ["b"]
+        assert await claim(queue, now=at(5 - MICROSECOND)) == []
+        assert ids(await claim(queue, now=at(5))) == ["a"]
+
     async def test_losses_add_up_until_a_run_speaks_up(self, queue: BaseQueue) -> None:
         """The crash budget counts losses in a row."""
         await insert(queue, make_task("a"))

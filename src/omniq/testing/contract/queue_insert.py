@@ -21,6 +21,7 @@ from omniq.testing.contract.samples import (
     HOSTILE_NAMES,
     MICROSECOND,
     NAMES,
+    NOW,
     UNSTORABLE,
     VALUES,
     Call,
@@ -31,6 +32,7 @@ from omniq.testing.contract.samples import (
     everything,
     ids,
     insert,
+    lease_of,
     make_task,
     stored,
 )
@@ -283,17 +285,20 @@ class InsertContract:
 
     @pytest.mark.parametrize("args", [(), ([1],)])
     async def test_changing_a_task_got_changes_nothing_stored(
-        self, queue: BaseQueue, args: tuple[Any, ...]
+        self, queue: BaseQueue, args: tuple[list[int], ...]
     ) -> None:
         """Each caller gets a task of its own."""
-        await insert(queue, make_task("a", args=args, retry=RetryPolicy(max_retries=1)))
+        retry = RetryPolicy(max_retries=1) if args else None
+        await insert(queue, make_task("a", args=args, retry=retry))
+        claimed = await claim_one(queue)
+        (extended,) = await queue.extend([lease_of(claimed)], lease_seconds=30, now=NOW)
+        expected = await stored(queue, "a")
 
-        for task in [await stored(queue, "a"), (await queue.find())[0], await claim_one(queue)]:
-            task.kwargs["k"], task.metadata["m"] = 1, 2
-            task.retry.max_retries = 9  # type: ignore[union-attr]  # given above
+        for task in [await stored(queue, "a"), (await queue.find())[0], claimed, extended]:
+            task.kwargs["k"], task.metadata["m"], task.priority = 1, 2, 9
+            if task.retry is not None:
+                task.retry.max_retries = 9
             for one in task.args:
                 one.append(2)
-        found = await stored(queue, "a")
 
-        assert (found.args, found.kwargs, found.metadata) == (args, {}, {})
-        assert found.retry == RetryPolicy(max_retries=1)
+        assert await stored(queue, "a") == expected

@@ -106,6 +106,18 @@ class ExtendContract:
         assert ids(held) == ["t000"]
         assert {(await stored(queue, one)).due_at for one in ("t002", "t003")} == {at(30)}
 
+    async def test_only_a_running_task_is_held(self, queue: BaseQueue) -> None:
+        """Claim and token alone are no lease."""
+        await insert(queue, make_task("a"))
+        task = await claim_one(queue)
+        after = copy(task)
+        after.status, after.due_at = TaskStatus.SCHEDULED, at(5)
+        assert await swap(queue, task, after)
+
+        assert await queue.extend([lease_of(task)], lease_seconds=99, now=at(1)) == []
+
+        assert (await stored(queue, "a")).due_at == at(5)
+
     async def test_extend_of_many_returns_all_held(self, queue: BaseQueue) -> None:
         """One call a heartbeat, however many tasks run."""
         await insert(queue, *make_tasks(600))

@@ -284,6 +284,19 @@ class DependencyContract:
         task = await stored(queue, "c")
         assert (task.status, task.waiting_for) == (TaskStatus.WAITING, 1)
 
+    async def test_a_parent_done_before_the_child_came_does_not_count_again(
+        self, queue: BaseQueue
+    ) -> None:
+        """Requeued and finished once more, it frees no child that never waited for it."""
+        await insert(queue, make_task("p"), make_task("q"))
+        await end(queue, "p")
+        await insert(queue, child("c", "p", "q"))
+        await queue.retry_task("p", now=at(1))
+
+        await end(queue, "p")
+
+        assert (await stored(queue, "c")).waiting_for == 1
+
     async def test_a_cancelled_child_stays_cancelled(self, queue: BaseQueue) -> None:
         """Its parents' end does not revive it."""
         await insert(queue, make_task("p"), child("c", "p"))

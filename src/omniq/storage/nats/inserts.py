@@ -1,0 +1,158 @@
+"""Storing new tasks: put-if-absent by id, one live task for a key, and parents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from hashlib import sha256
+from uuid import uuid4
+
+from omniq import lifecycle
+from omniq.exceptions import StaleTaskError, StorageUnavailableError
+from omniq.models.task import Task, TaskStatus
+from omniq.storage.nats.dependants import Dependants
+from omniq.storage.nats.frames import Frame
+from omniq.storage.nats.jetstream import EXPECTED, lines
+from omniq.storage.nats.records import Record, head_of
+from omniq.storage.nats.shelf import ATTEMPTS, Shelf, Write
+from omniq.storage.taskstore import Inserted
+
+
+class Inserts:
+    """Most tasks are one message each, sent together; one with a live key or parents needs more."""
+
+    def __init__(self, shelf: Shelf, dependants: Dependants) -> None:
+        self._shelf = shelf
+        self._dependants = dependants
+        self._named: set[str] = set()
+
+    async def insert(self, tasks: Sequence[Task], now: datetime) -> list[Inserted]:
+        """Store tasks; see `TaskStore.insert`."""
+        requests = [self._shelf.codec.request(task) for task in tasks]
+        await self._name_queues({task.queue_name for task in tasks})
+        nonce = uuid4().hex
+        answers: list[Inserted] = []
+        start = 0
+        for place, task in enumerate(tasks):
+            if task.depends_on or (task.unique_key is not None and not task.is_final):
+                answers += await self._insert_plain(tasks[start:place], requests[start:], nonce, now)
+                answers.append(await self._insert_bound(task, requests[place], nonce, now))
+                start = place + 1
+        answers += await self._insert_plain(tasks[start:], requests[start:], nonce, now)
+        return answers
+
+    async def _insert_plain(
+        self, tasks: Sequence[Task], requests: Sequence[bytes], nonce: str, now: datetime
+    ) -> list[Inserted]:
+        writes: list[Write] = []
+        for place, task in enumerate(tasks):
+            after = lifecycle.admit(task, {}, now)
+            head = head_of(after, [], f"{nonce}-{place}")
+            writes.append(Write(None, head, requests[place], task.queue_name, task.id))
+        stored = [record is not None for record in await self._written(writes)]
+        refused = [write for write, ok in zip(writes, stored, strict=True) if not ok]
+        ours = await self._ours(refused)
+        final = {
+            write.task_id: TaskStatus(write.head.status)
+            for write, ok in zip(writes, stored, strict=True)
+            if ok and write.head.finished_at is not None
+        }
+        await self._dependants.announce(final)
+        return [
+            Inserted(write.task_id, ok or write.head.nonce in ours)
+            for write, ok in zip(writes, stored, strict=True)
+        ]
+
+    async def _written(self, writes: Sequence[Write]) -> list[Record | None]:
+        """Write, once more if the answer got lost: what was stored already is refused then."""
+        try:
+            return await self._shelf.write(writes)
+        except StorageUnavailableError:
+            return await self._shelf.write(writes)
+
+    async def _ours(self, refused: Sequence[Write]) -> set[str]:
+        """The nonces of those that were refused because an earlier try of this call stored them."""
+        found = await self._shelf.read([write.task_id for write in refused])
+        return {record.head.nonce for record in found.values()} & {
+            write.head.nonce for write in refused
+        }
+
+    async def _insert_bound(
+        self, task: Task, request: bytes, nonce: str, now: datetime
+    ) -> Inserted:
+        """Store a task together with its key and the edges to its parents."""
+        shelf = self._shelf
+        for _ in range(ATTEMPTS):
+            found = await shelf.read([task.id, *task.depends_on])
+            known = found.pop(task.id, None)
+            if known is not None:
+                return Inserted(task.id, known.head.nonce == nonce)
+            parents = {one: TaskStatus(record.head.status) for one, record in found.items()}
+            after = lifecycle.admit(task, parents, now)
+            others: list[Frame] = []
+            if after.status is TaskStatus.WAITING:
+                others = self._edges(task.id, [one for one in found.values() if not _is_final(one)])
+            if task.unique_key is not None and not after.is_final:
+                revision, holder = await key_holder(shelf, task.queue_name, task.unique_key)
+                if holder is not None:
+                    return Inserted(holder, stored=False)
+                others.append(key_frame(shelf, task.queue_name, task.unique_key, task.id, revision))
+            unfinished = [one for one, status in parents.items() if not status.is_final]
+            waits_for = unfinished if after.status is TaskStatus.WAITING else []
+            head = head_of(after, waits_for, nonce)
+            write = Write(None, head, request, task.queue_name, task.id)
+            if await shelf.write_together([write], others):
+                if after.is_final:
+                    await self._dependants.announce({task.id: after.status})
+                return Inserted(task.id, stored=True)
+        raise StaleTaskError(f"the parents or the key of task {task.id} kept changing; try again")
+
+    def _edges(self, task_id: str, parents: Sequence[Record]) -> list[Frame]:
+        """Return edges that only come to be if the parents are still as they were read."""
+        places = self._shelf.places
+        return [
+            Frame(
+                places.edge(record.place.task_id, task_id),
+                b"",
+                lines(
+                    {
+                        EXPECTED: record.sequence,
+                        f"{EXPECTED}-Subject": places.anywhere(
+                            record.place.task_id, record.place.queue
+                        ),
+                    }
+                ),
+            )
+            for record in parents
+        ]
+
+    async def _name_queues(self, queues: set[str]) -> None:
+        unknown = queues - self._named
+        if unknown:
+            frames = [Frame(self._shelf.places.name(queue)) for queue in sorted(unknown)]
+            await self._shelf.stream.publish(frames)
+            self._named |= unknown
+
+
+async def key_holder(shelf: Shelf, queue: str, key: str) -> tuple[int, str | None]:
+    """Return the revision of a unique key, and the id of the live task that holds it, if any."""
+    found = await shelf.stream.last([_key_subject(shelf, queue, key)])
+    if not found:
+        return 0, None
+    holder = found[0].data.decode()
+    record = (await shelf.read([holder])).get(holder)
+    is_held = record is not None and not _is_final(record)
+    return found[0].sequence, holder if is_held else None
+
+
+def key_frame(shelf: Shelf, queue: str, key: str, task_id: str, revision: int) -> Frame:
+    """Return the message by which a task takes a unique key as it was last seen."""
+    return Frame(_key_subject(shelf, queue, key), task_id.encode(), lines({EXPECTED: revision}))
+
+
+def _key_subject(shelf: Shelf, queue: str, key: str) -> str:
+    return shelf.places.key(queue, sha256(key.encode()).hexdigest())
+
+
+def _is_final(record: Record) -> bool:
+    return TaskStatus(record.head.status).is_final

@@ -1,0 +1,206 @@
+"""Tasks as messages: a line with the state, then the request as it was encoded at the insert."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from omniq.clock import from_micros, to_micros
+from omniq.exceptions import SchemaError, SerializationError
+from omniq.models.task import DAMAGED, STATE_FIELDS, Task, TaskStatus
+from omniq.serialization import RecordCodec, SerializationFormat
+from omniq.storage.nats.jetstream import Stored
+from omniq.storage.nats.places import Place, Places
+
+
+class Head(msgspec.Struct, array_like=True, gc=False):
+    """The state of a task and what claims and dependants need to know. Moments are microseconds.
+
+    Attributes:
+        priority, created_at, func, run_at: of the request.
+        releases: whether it runs although a parent did not complete.
+        parents: those of `depends_on` that were not final when last heard of.
+        nonce: which call inserted it, so that a repeated try recognises its own work.
+    """
+
+    status: str
+    attempt: int
+    claim_count: int
+    lease_token: str | None
+    due_at: int | None
+    lost_leases: int
+    worker_id: str | None
+    cancel_requested: bool
+    waiting_for: int
+    progress: float | None
+    error: str | None
+    started_at: int | None
+    finished_at: int | None
+    expires_at: int | None
+    priority: int
+    created_at: int
+    func: str
+    run_at: int | None
+    releases: bool
+    nonce: str
+    parents: list[str] = []  # noqa: RUF012 - msgspec copies an empty default for each instance
+
+
+class Record(NamedTuple):
+    """A stored task: where it stands, its revision, its state and its encoded request."""
+
+    place: Place
+    sequence: int
+    head: Head
+    request: bytes
+
+    @property
+    def due_at(self) -> datetime | None:
+        """The moment a scheduled or running task waits for."""
+        return None if self.head.due_at is None else from_micros(self.head.due_at)
+
+    def is_held_as(self, claim_count: int, lease_token: str | None, status: TaskStatus) -> bool:
+        """Whether the fence is this."""
+        head = self.head
+        return (
+            head.claim_count == claim_count
+            and head.lease_token == lease_token
+            and head.status == status.value
+        )
+
+
+_BLANK = Task(func="none")
+_write_head = msgspec.json.Encoder().encode
+_read_head = msgspec.json.Decoder(Head).decode
+
+
+class TaskCodec:
+    """Between tasks, heads and messages."""
+
+    def __init__(self, places: Places, format: SerializationFormat = "json") -> None:  # noqa: A002 - as in RecordCodec
+        self._places = places
+        self._codec = RecordCodec(Task, ("args", "kwargs", "metadata"), format=format)
+
+    def request(self, task: Task) -> bytes:
+        """Encode what never changes of a task.
+
+        Raises:
+            SerializationError: an argument cannot be stored.
+        """
+        blank = {name: getattr(_BLANK, name) for name in STATE_FIELDS}
+        return self._codec.encode(msgspec.structs.replace(task, **blank))
+
+    def record(self, stored: Stored) -> Record:
+        """Read a message."""
+        line, _, request = stored.data.partition(b"\n")
+        try:
+            head = _read_head(line)
+        except msgspec.MsgspecError as error:
+            raise SchemaError(
+                f"the message on {stored.subject} is no task of this version: {error}"
+            ) from error
+        return Record(self._places.read(stored.subject), stored.sequence, head, request)
+
+    def task(self, record: Record) -> Task:
+        """Return the task of a record; a damaged request becomes a task that says so."""
+        place, _, head, request = record
+        try:
+            task: Task = self._codec.decode(request)
+        except SerializationError as error:
+            task = Task(func=head.func, metadata={DAMAGED: error.problem})
+            task.id, task.queue_name = place.task_id, place.queue
+        return set_state(task, head)
+
+
+def data_of(head: Head, request: bytes) -> bytes:
+    """Return the content of a task's message."""
+    return _write_head(head) + b"\n" + request
+
+
+def head_of(task: Task, parents: list[str], nonce: str) -> Head:
+    """Return the head of a new task."""
+    return Head(
+        *_state_of(task),
+        priority=task.priority,
+        created_at=to_micros(task.created_at),
+        func=task.func,
+        run_at=_micros(task.run_at),
+        releases=task.on_parent_failure == "release",
+        nonce=nonce,
+        parents=parents,
+    )
+
+
+def head_after(head: Head, task: Task, parents: list[str] | None = None) -> Head:
+    """Return a head with the state of `task`."""
+    return Head(
+        *_state_of(task),
+        priority=head.priority,
+        created_at=head.created_at,
+        func=head.func,
+        run_at=head.run_at,
+        releases=head.releases,
+        nonce=head.nonce,
+        parents=head.parents if parents is None else parents,
+    )
+
+
+def bare_task(record: Record) -> Task:
+    """Return a task with the state of a record and, of its request, what decides about it."""
+    place, _, head, _ = record
+    task = Task(
+        func=head.func,
+        id=place.task_id,
+        queue_name=place.queue,
+        run_at=_moment(head.run_at),
+        on_parent_failure="release" if head.releases else "cancel",
+    )
+    return set_state(task, head)
+
+
+def set_state(task: Task, head: Head) -> Task:
+    """Give a task the state in a head; return it."""
+    task.status = TaskStatus(head.status)
+    task.attempt = head.attempt
+    task.claim_count = head.claim_count
+    task.lease_token = head.lease_token
+    task.due_at = _moment(head.due_at)
+    task.lost_leases = head.lost_leases
+    task.worker_id = head.worker_id
+    task.cancel_requested = head.cancel_requested
+    task.waiting_for = head.waiting_for
+    task.progress = head.progress
+    task.error = head.error
+    task.started_at = _moment(head.started_at)
+    task.finished_at = _moment(head.finished_at)
+    task.expires_at = _moment(head.expires_at)
+    return task
+
+
+def _state_of(task: Task) -> tuple[Any, ...]:
+    return (
+        task.status.value,
+        task.attempt,
+        task.claim_count,
+        task.lease_token,
+        _micros(task.due_at),
+        task.lost_leases,
+        task.worker_id,
+        task.cancel_requested,
+        task.waiting_for,
+        task.progress,
+        task.error,
+        _micros(task.started_at),
+        _micros(task.finished_at),
+        _micros(task.expires_at),
+    )
+
+
+def _micros(moment: datetime | None) -> int | None:
+    return None if moment is None else to_micros(moment)
+
+
+def _moment(micros: int | None) -> datetime | None:
+    return None if micros is None else from_micros(micros)

@@ -1,0 +1,201 @@
+"""`Shelf`: reading and writing task records by revision."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from omniq.clock import from_micros, utcnow
+from omniq.exceptions import StaleTaskError, StorageUnavailableError
+from omniq.models.task import Task, TaskStatus
+from omniq.storage.nats.frames import Frame
+from omniq.storage.nats.jetstream import EXPECTED, Stream
+from omniq.storage.nats.link import NATSServer
+from omniq.storage.nats.places import NEVER, READY, TIMED, WAITS, Place, Places, first_place
+from omniq.storage.nats.records import Head, Record, TaskCodec, data_of, head_after
+
+ATTEMPTS = 100
+HELD_RECORDS = 20_000
+LOOK_AFTER = (timedelta(minutes=1), timedelta(minutes=10))
+"""A waiting task sees by itself what became of its parents, first and longest after this."""
+
+
+class Write(NamedTuple):
+    """A record to be stored in place of `before`, or as a new one."""
+
+    before: Record | None
+    head: Head
+    request: bytes
+    queue: str
+    task_id: str
+
+
+Change = Callable[[Record], Head | None]
+"""What a record is to become; None leaves it."""
+
+
+class Shelf:
+    """The stream of a namespace's tasks.
+
+    Attributes:
+        held: records of running tasks as this process last saw them, so that the end of a run need
+            not read first. They may be stale: a write by a stale revision is refused.
+    """
+
+    def __init__(self, server: NATSServer, codec: TaskCodec, places: Places) -> None:
+        self.places = places
+        self.codec = codec
+        self.held: dict[str, Record] = {}
+        self.stream = Stream(
+            server,
+            f"{server.prefix}_tasks",
+            {
+                "subjects": [f"{places.base}.>"],
+                "max_msgs_per_subject": 1,
+                "allow_rollup_hdrs": True,
+                "allow_atomic": True,
+                "allow_msg_schedules": True,
+                "republish": {
+                    "src": f"{places.ready}.>",
+                    "dest": f"{places.wake}.>",
+                    "headers_only": True,
+                },
+            },
+            ("max_msgs_per_subject", "allow_atomic", "allow_msg_schedules", "allow_rollup_hdrs"),
+        )
+
+    async def read(self, task_ids: Sequence[str]) -> dict[str, Record]:
+        """Return the records of these ids; the later of two where a change was cut short."""
+        stored = await self.stream.last([self.places.anywhere(one) for one in task_ids])
+        found: dict[str, Record] = {}
+        stale: list[int] = []
+        for record in map(self.codec.record, stored):
+            task_id = record.place.task_id
+            known = found.setdefault(task_id, record)
+            if known is not record:
+                found[task_id] = max(known, record, key=_revision)
+                stale.append(min(known.sequence, record.sequence))
+        await self.stream.delete([one for one in stale if one])
+        return found
+
+    async def write(self, writes: Sequence[Write]) -> list[Record | None]:
+        """Store records, each if nobody changed its task meanwhile; None for those who lost."""
+        now = utcnow()
+        places = [self._place(write, now) for write in writes]
+        frames = [
+            self.frame(write, place, now) for write, place in zip(writes, places, strict=True)
+        ]
+        sequences = await self.stream.publish(frames)
+        answers: list[Record | None] = []
+        for write, place, sequence in zip(writes, places, sequences, strict=True):
+            record = Record(place, sequence, write.head, write.request) if sequence else None
+            answers.append(record)
+            self._remember(write, record)
+        await self._clear(writes, answers)
+        return answers
+
+    async def write_together(self, writes: Sequence[Write], others: Sequence[Frame]) -> bool:
+        """Store records and other messages, all or none."""
+        now = utcnow()
+        frames = [self.frame(write, self._place(write, now), now) for write in writes]
+        for attempt in range(ATTEMPTS):
+            try:
+                accepted = await self.stream.publish_together([*frames, *others]) > 0
+                break
+            except StorageUnavailableError as error:
+                if "inflight" not in str(error) or attempt == ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - jitter
+        else:
+            return False
+        if accepted:
+            await self._clear(writes, [write.before for write in writes])
+        return accepted
+
+    async def update(self, task_ids: Iterable[str], change: Change) -> list[Record]:
+        """Change records as `change` says, however often they change meanwhile.
+
+        Returns those that were changed, as they are now. `change` may be called again for one.
+        """
+        left = list(dict.fromkeys(task_ids))
+        changed: list[Record] = []
+        for _ in range(ATTEMPTS):
+            found = (await self.read(left)).values() if left else ()
+            wanted = [(record, change(record)) for record in found]
+            writes = [replacing(record, head) for record, head in wanted if head is not None]
+            answers = await self.write(writes)
+            changed += [record for record in answers if record is not None]
+            pairs = zip(writes, answers, strict=True)
+            left = [write.task_id for write, record in pairs if record is None]
+            if not left:
+                return changed
+        raise StaleTaskError(f"task {left[0]} kept changing; try again")
+
+    def frame(self, write: Write, place: Place, now: datetime) -> Frame:
+        """Return the message of a write to a place."""
+        before = write.before
+        expected = self.places.anywhere(write.task_id, write.queue if before else None)
+        headers = (
+            f"{EXPECTED}: {before.sequence if before else 0}\r\n{EXPECTED}-Subject: {expected}\r\n"
+        )
+        if place.is_scheduled:
+            moment, target = self._schedule(write.head, place, now)
+            headers += f"Nats-Schedule: @at {moment}\r\nNats-Schedule-Target: {target}\r\n"
+        if before is not None and before.place.is_scheduled and before.place != place:
+            gone = self.places.subject(before.place)
+            headers += f"Nats-Scheduler: {gone}\r\nNats-Schedule-Next: purge\r\n"
+        data = data_of(write.head, write.request)
+        return Frame(self.places.subject(place), data, headers.encode())
+
+    def _schedule(self, head: Head, place: Place, now: datetime) -> tuple[str, str]:
+        """Return when the server moves a message on, and where to."""
+        if place.group == READY:
+            return NEVER.isoformat(), f"{self.places.base}.void"
+        if place.group == WAITS:
+            age = now - from_micros(head.created_at)
+            moment = now + min(max(age, LOOK_AFTER[0]), LOOK_AFTER[1])
+        else:
+            moment = now if head.due_at is None else min(from_micros(head.due_at), NEVER)
+        return moment.isoformat(), self.places.subject(place._replace(group=READY))
+
+    def _place(self, write: Write, now: datetime) -> Place:
+        finished = write.head.finished_at
+        finished_at = None if finished is None else from_micros(finished)
+        status = TaskStatus(write.head.status)
+        return first_place(status, write.queue, write.task_id, finished_at, now)
+
+    def _remember(self, write: Write, record: Record | None) -> None:
+        if record is None or record.place.group != TIMED:
+            self.held.pop(write.task_id, None)
+            return
+        self.held[write.task_id] = record
+        if len(self.held) > HELD_RECORDS:
+            self.held.pop(next(iter(self.held)), None)
+
+    async def _clear(self, writes: Sequence[Write], answers: Sequence[Record | None]) -> None:
+        """Delete the messages that were replaced and did not go by themselves."""
+        gone: list[int] = []
+        for write, record in zip(writes, answers, strict=True):
+            before = write.before
+            if record is None or before is None or before.place.is_scheduled:
+                continue
+            if record is before or record.place != before.place:
+                gone.append(before.sequence)
+        await self.stream.delete(gone)
+
+
+def replacing(record: Record, head: Head) -> Write:
+    """Return the write that gives a record another state."""
+    return Write(record, head, record.request, record.place.queue, record.place.task_id)
+
+
+def becoming(record: Record, task: Task) -> Write:
+    """Return the write that gives a record the state of `task`."""
+    return replacing(record, head_after(record.head, task))
+
+
+def _revision(record: Record) -> int:
+    return record.sequence

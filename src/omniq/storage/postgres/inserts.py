@@ -1,0 +1,262 @@
+"""Inserting tasks: which statement, in which transaction, and who stands for those refused."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from omniq import lifecycle
+from omniq.clock import EPOCH
+from omniq.exceptions import StorageUnavailableError
+from omniq.models.task import Task, TaskStatus
+from omniq.serialization import RecordCodec
+from omniq.storage.base import Inserted
+from omniq.storage.postgres.database import Database, RunAgain
+from omniq.storage.postgres.errors import AnswerLostError, sqlstate_of
+from omniq.storage.postgres.rows import columns, task_values
+from omniq.storage.postgres.statements import WriteStatements
+from omniq.storage.postgres.wake import Wakes
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+logger = logging.getLogger(__name__)
+
+_UNIQUE_VIOLATION = "23505"
+_TURNS = 20
+_LOST_ANSWERS = 2
+_PAUSE_SECONDS = 0.2
+
+
+class _New(NamedTuple):
+    """A task to be inserted, with its payload."""
+
+    task: Task
+    data: bytes
+
+
+class _Path(Enum):
+    """How tasks are inserted."""
+
+    FRESH = auto()
+    """By one statement that trusts random ids to be new."""
+    PLAIN = auto()
+    """By one statement that looks first."""
+    RELATED = auto()
+    """In a transaction: some wait for others, are final already, or share an id."""
+
+
+class TaskInserts:
+    """The inserts of one queue."""
+
+    def __init__(self, database: Database, codec: RecordCodec, sql: WriteStatements) -> None:
+        self._db, self._codec, self._sql = database, codec, sql
+
+    async def insert(self, tasks: Sequence[Task], now: datetime | None) -> list[Inserted]:
+        """Store tasks whose id and unique key are free; see `TaskStore.insert`.
+
+        When the answer to an insert is lost, it is tried again; a task found stored with the very
+        same payload then is ours.
+        """
+        left = dict(enumerate(_New(task, self._codec.encode(task)) for task in tasks))
+        done: dict[int, Inserted] = {}
+        lost_answers = 0
+        for _ in range(_TURNS):
+            try:
+                stored = await self._insert_once(list(left.values()), now)
+            except AnswerLostError as error:
+                lost_answers += 1
+                if lost_answers > _LOST_ANSWERS:
+                    raise
+                logger.debug("an insert is in doubt and tried again: %s", error)
+                await asyncio.sleep(_PAUSE_SECONDS)
+                continue
+            _take(left, done, [place for place, ok in zip(left, stored, strict=True) if ok])
+            if lost_answers:
+                _take(left, done, await self._ours(left))
+            for place, holder in (await self._holders(left, done)).items():
+                del left[place]
+                done[place] = Inserted(holder, stored=False)
+            if not left:
+                return [done[place] for place in range(len(tasks))]
+        raise StorageUnavailableError("the unique keys of new tasks kept changing hands; try again")
+
+    async def _ours(self, left: dict[int, _New]) -> list[int]:
+        """Return the places of tasks that are stored exactly as they were sent."""
+        rows = await self._db.fetch(self._sql.payloads, [new.task.id for new in left.values()])
+        found = {row[0]: row[1] for row in rows}
+        return [place for place, new in left.items() if found.get(new.task.id) == new.data]
+
+    async def _insert_once(self, news: list[_New], now: datetime | None) -> list[bool]:
+        """Try to insert each; whether it is stored."""
+        path = _path_of(news)
+        wakes = Wakes()
+
+        async def run(connection: Connection[Any]) -> list[bool]:
+            nonlocal path, wakes
+            wakes = Wakes()
+            try:
+                if path is not _Path.RELATED:
+                    return await self._insert_plain(connection, news, now, wakes, path)
+                async with connection.transaction():
+                    return await self._insert_related(connection, news, now, wakes)
+            except Exception as error:
+                if sqlstate_of(error) != _UNIQUE_VIOLATION:
+                    raise
+                path = _Path.PLAIN if path is _Path.FRESH else path
+                raise RunAgain from error
+
+        stored = await self._db.run(run)
+        self._db.announce(wakes.ready, wakes.final)
+        return stored
+
+    async def _insert_plain(
+        self,
+        connection: Connection[Any],
+        news: list[_New],
+        now: datetime | None,
+        wakes: Wakes,
+        path: _Path,
+    ) -> list[bool]:
+        """Insert tasks that wait for nobody, by one statement.
+
+        Whether a delayed one is due already is left to the server, whose clock decides.
+        """
+        admitted = [lifecycle.admit(new.task, {}, now or EPOCH) for new in news]
+        return await self._insert_rows(connection, admitted, news, now, wakes, path)
+
+    async def _insert_rows(
+        self,
+        connection: Connection[Any],
+        admitted: list[Task],
+        news: list[_New],
+        now: datetime | None,
+        wakes: Wakes,
+        path: _Path,
+    ) -> list[bool]:
+        rows = [(*task_values(task), new.data) for task, new in zip(admitted, news, strict=True)]
+        values = columns(rows)
+        query = self._sql.insert_fresh if path is _Path.FRESH else self._sql.insert
+        ((ids, empty),) = await connection.fetch(query, *values, now)
+        stored = set(ids)
+        wakes.note(task for task in admitted if task.id in stored)
+        wakes.was_empty(empty)
+        return [task.id in stored for task in admitted]
+
+    async def _insert_related(
+        self,
+        connection: Connection[Any],
+        news: list[_New],
+        now: datetime | None,
+        wakes: Wakes,
+    ) -> list[bool]:
+        """Insert tasks that wait for others, are final already or share an id, part by part."""
+        moment = now or await connection.fetchval("SELECT clock_timestamp()")
+        stored: list[bool] = []
+        for part in _independent(news):
+            parents = await self._statuses(connection, part)
+            admitted = [lifecycle.admit(new.task, parents, moment) for new in part]
+            kept = await self._insert_admitted(connection, admitted, part, moment, wakes)
+            edges = [
+                (parent, task.id)
+                for task in admitted
+                if task.id in kept and task.status is TaskStatus.WAITING
+                for parent in task.depends_on
+                if parent in parents and not parents[parent].is_final
+            ]
+            if edges:
+                await connection.execute(self._sql.depend, *map(list, zip(*edges, strict=True)))
+            stored += [task.id in kept for task in admitted]
+        return stored
+
+    async def _insert_admitted(
+        self,
+        connection: Connection[Any],
+        admitted: list[Task],
+        news: list[_New],
+        now: datetime,
+        wakes: Wakes,
+    ) -> set[str]:
+        """Insert live and final tasks; return the ids stored."""
+        pairs = list(zip(admitted, news, strict=True))
+        live = [pair for pair in pairs if not pair[0].is_final]
+        final = [(*task_values(task), new.data) for task, new in pairs if task.is_final]
+        kept: set[str] = set()
+        if live:
+            tasks, those = [task for task, _ in live], [new for _, new in live]
+            stored = await self._insert_rows(connection, tasks, those, now, wakes, _Path.RELATED)
+            kept |= {task.id for task, ok in zip(tasks, stored, strict=True) if ok}
+        if final:
+            values = columns(final)
+            rows = await connection.fetch(self._sql.insert_final, *values)
+            wakes.final += [task_id for (task_id,) in rows]
+            kept |= {task_id for (task_id,) in rows}
+        return kept
+
+    async def _statuses(
+        self, connection: Connection[Any], news: list[_New]
+    ) -> dict[str, TaskStatus]:
+        """The states of the parents. Live ones are marked, so that none ends unnoticed."""
+        wanted = {parent for new in news for parent in new.task.depends_on}
+        if not wanted:
+            return {}
+        live = await connection.fetch(self._sql.adopt, list(wanted))
+        statuses = {task_id: TaskStatus(status) for task_id, status in live}
+        rest = list(wanted - statuses.keys())
+        ended = await connection.fetch(self._sql.finished, rest) if rest else []
+        statuses.update((task_id, TaskStatus(status)) for task_id, status in ended)
+        return statuses
+
+    async def _holders(self, left: dict[int, _New], done: dict[int, Inserted]) -> dict[int, str]:
+        """By place, the ids that stand for tasks which could not be stored, where known.
+
+        A task whose id was taken by a later one of the same call had lost its key before that.
+        """
+        if not left:
+            return {}
+        taken = {item.task_id: place for place, item in done.items() if item.stored}
+        rows = [
+            (
+                None if taken.get(new.task.id, -1) > place else new.task.id,
+                new.task.queue_name,
+                new.task.unique_key,
+            )
+            for place, new in left.items()
+        ]
+        columns_of = [list(column) for column in zip(*rows, strict=True)]
+        places = list(left)
+        found = await self._db.fetch(self._sql.holders, *columns_of)
+        return {places[n - 1]: holder for n, holder in found if holder is not None}
+
+
+def _take(left: dict[int, _New], done: dict[int, Inserted], places: Iterable[int]) -> None:
+    for place in places:
+        done[place] = Inserted(left.pop(place).task.id, stored=True)
+
+
+def _path_of(news: list[_New]) -> _Path:
+    tasks = [new.task for new in news]
+    if len({task.id for task in tasks}) != len(tasks):
+        return _Path.RELATED
+    if any(task.depends_on or task.is_final for task in tasks):
+        return _Path.RELATED
+    is_fresh = not any(task.unique_key or task.schedule_id for task in tasks)
+    return _Path.FRESH if is_fresh else _Path.PLAIN
+
+
+def _independent(news: list[_New]) -> Iterable[list[_New]]:
+    """Part tasks, in order, so that within a part none waits for another or shares its id."""
+    part: list[_New] = []
+    ids: set[str] = set()
+    for new in news:
+        if new.task.id in ids or not ids.isdisjoint(new.task.depends_on):
+            yield part
+            part, ids = [], set()
+        part.append(new)
+        ids.add(new.task.id)
+    if part:
+        yield part

@@ -1,0 +1,14 @@
+"""Servers for the pages that need one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.servers.redis import redis_url
+
+
+@pytest.fixture(autouse=True)
+def server_of_the_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name the private server in the variable the page reads."""
+    if "test_blocks_of_a_page_run[docs/backends/redis.md]" in request.node.name:
+        monkeypatch.setenv("REDIS_URL", redis_url())
