@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,18 @@ import omniq
 from omniq.app.options import CallOptions
 from omniq.app.schedules import ScheduleOptions
 from omniq.app.stores import URL_VARIABLE
+from omniq.backend.base import BaseBackend
 from omniq.cli.app import cli
 from omniq.cli.exits import Exit
 from omniq.cli.target import APP_VARIABLE
 from omniq.models import EventType, TaskStatus
+from omniq.storage.base import (
+    BaseEventStorage,
+    BaseQueue,
+    BaseResultStorage,
+    BaseScheduleStorage,
+    Component,
+)
 from tests.docs.pages import ROOT
 
 _DOCS = ROOT / "docs"
@@ -84,6 +93,28 @@ def test_public_names_are_documented() -> None:
     assert set(omniq.__all__) <= _code(_text("api.md"))
 
 
+def test_methods_of_the_application_are_documented_with_their_twins() -> None:
+    """The table says which have a blocking twin: all but those in italics."""
+    section = _sections("api.md")["Methods of OmniQ"]
+    alone = set(re.findall(r"\*`(\w+)`\*", section))
+    named = {name for name in _code(section) if name.isidentifier()} - {"_sync"}
+
+    assert named == _methods(omniq.OmniQ)
+    assert alone == {name for name in named if not hasattr(omniq.OmniQ, f"{name}_sync")}
+
+
+@pytest.mark.parametrize(
+    "kind", [BaseQueue, BaseResultStorage, BaseEventStorage, BaseScheduleStorage, BaseBackend]
+)
+def test_methods_of_components_are_documented(kind: type) -> None:
+    """Whoever holds a component by hand finds all it can do."""
+    section = _sections("api.md")["Components"]
+    row = next(row for row in section.splitlines() if row.startswith(f"| `{kind.__name__}`"))
+    named = {name.partition("(")[0] for name in _code(row)}
+
+    assert _methods(kind) - _methods(Component) <= named
+
+
 def test_public_errors_are_documented() -> None:
     """Each error has its place in the tree and a word of advice."""
     errors = {
@@ -121,6 +152,15 @@ def test_statuses_and_events_are_documented() -> None:
     """Both are what people look at first when something went wrong."""
     assert {status.value for status in TaskStatus} <= _code(_text("cli.md"))
     assert {kind.value for kind in EventType} <= _code(_text("api.md"))
+
+
+def _methods(kind: type) -> set[str]:
+    """The public methods of a class, without their twins."""
+    return {
+        name
+        for name, _ in inspect.getmembers(kind, inspect.isfunction)
+        if not name.startswith("_") and not name.endswith("_sync")
+    }
 
 
 def _all_options(options: type) -> Iterator[str]:

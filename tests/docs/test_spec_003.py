@@ -51,7 +51,7 @@ def test_base_is_abstract_and_lives_in_storage_base(kind: type) -> None:
 
 @pytest.mark.parametrize("kind", BASES)
 def test_every_coroutine_of_a_base_has_a_blocking_twin(kind: type) -> None:
-    """ "It must define async and sync methods": all of them, with the same parameters."""
+    """Both kinds of methods are asked for: here all have both, with the same parameters."""
     coroutines = {
         name: method
         for name, method in inspect.getmembers(kind, inspect.iscoroutinefunction)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import resource
 import sqlite3
@@ -64,6 +65,16 @@ def held_write_lock(database: Database) -> Iterator[None]:
     with lock:
         yield
     lock.close()
+
+
+def is_free(lock_file: int) -> bool:
+    """Whether nobody holds the lock of this open file."""
+    try:
+        fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(lock_file, fcntl.LOCK_UN)
+    return True
 
 
 def pausing(queue: str) -> Callable[[Transaction], str]:
@@ -356,21 +367,21 @@ async def test_no_commit_overlaps_a_checkpoint(early_checkpoints: int, database:
     """From BEGIN to COMMIT and around checkpoints the lock file is held: else SQLite before
     3.51.3 may corrupt the file.
     """
-    probe = WriteLock(companion_folder(database.path) / "write.lock")
+    probe = os.open(companion_folder(database.path) / "write.lock", os.O_RDWR)
     unprotected: list[str] = []
     kinds: set[str] = set()
 
     def look(statement: str) -> None:
         if statement.startswith(("BEGIN", "COMMIT", "PRAGMA wal_checkpoint", "INSERT")):
             kinds.add(statement.split(maxsplit=2)[0])
-            if probe.is_free():
+            if is_free(probe):
                 unprotected.append(statement)
 
     await database.write(lambda transaction: transaction.connection.set_trace_callback(look))
     for n in range(30):
         await database.write(writing(16, f"r{n}"))
     await database.write(lambda transaction: transaction.connection.set_trace_callback(None))
-    probe.close()
+    os.close(probe)
 
     assert kinds == {"BEGIN", "INSERT", "COMMIT", "PRAGMA"}
     assert unprotected == []
@@ -461,7 +472,7 @@ async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     """Folders are not made: a typo would hide the queue. Once it is there, the same object works."""
     queue = SQLiteQueue(str(tmp_path / "missing" / "queue.db"))
 
-    with pytest.raises(StorageUnavailableError, match="folder"):
+    with pytest.raises(StorageUnavailableError, match="check that its folder exists"):
         await queue.enqueue(Task(func="f"))
     (tmp_path / "missing").mkdir()
 

@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -53,7 +53,7 @@ def schema() -> str:
 
 
 @contextmanager
-def postgres(*settings: str) -> Iterator[Server]:
+def postgres(*settings: str) -> Generator[Server]:
     """Run a server of one's own on a free port; end it and delete everything after.
 
     Args:

@@ -12,6 +12,7 @@ from omniq.app.schedules import schedule_id_of
 from omniq.exceptions import ValidationError
 from omniq.ids import check_name
 from omniq.registry import TaskFunction
+from tests.naming import stable_id
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -131,7 +132,7 @@ class TestDeclaring:
             ({"queue": "a/b"}, "queue"),
             ({"expires": datetime(2090, 1, 1, tzinfo=UTC)}, "expires"),
         ],
-        ids=repr,
+        ids=stable_id,
     )
     def test_a_bad_declaration_is_refused_where_it_is_written(
         self, app: OmniQ, options: dict[str, Any], field: str
@@ -258,7 +259,7 @@ class TestScheduling:
         assert set(await stored(app)) == {first.id, second.id, named.id}
         assert named.id == "n"
 
-    @pytest.mark.parametrize("timing", [{}, {"cron": "* * * * *", "every": 5}], ids=repr)
+    @pytest.mark.parametrize("timing", [{}, {"cron": "* * * * *", "every": 5}], ids=stable_id)
     async def test_exactly_one_timing_is_needed(self, app: OmniQ, timing: Any) -> None:
         """None would never fire, two would contradict each other."""
         with pytest.raises(ValidationError, match="give one of cron, every and at"):
@@ -281,7 +282,7 @@ class TestScheduling:
             {"delay": 5},
             {"run_at": datetime(2090, 1, 1, tzinfo=UTC)},
         ],
-        ids=repr,
+        ids=stable_id,
     )
     async def test_options_of_a_single_task_are_refused(self, app: OmniQ, options: Any) -> None:
         """Rather than dropped."""

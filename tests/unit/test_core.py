@@ -18,6 +18,7 @@ from omniq.exceptions import (
 )
 from omniq.models import EventType
 from omniq.storage.memory import MemoryEventStorage, MemoryQueue
+from tests.naming import stable_id
 
 
 class LoggingQueue(MemoryQueue):
@@ -98,7 +99,7 @@ class TestEnqueue:
         assert log == ["insert 1", "inserted", "append 1"]
 
     @pytest.mark.parametrize(
-        "value", [float("nan"), object(), 2**64, "\ud800", {1: {2}, "x": [object()]}], ids=repr
+        "value", [float("nan"), object(), 2**64, "\ud800", {1: {2}, "x": [object()]}], ids=stable_id
     )
     async def test_an_argument_that_cannot_be_stored_stores_nothing(
         self, app: OmniQ, value: Any
@@ -238,7 +239,7 @@ class TestEnqueueMany:
             ([(1,), (1, 2, 3)], "call 1: arguments: .*too many"),
             ([(1,), {"c": 1}], "call 1: arguments: "),
         ],
-        ids=repr,
+        ids=stable_id,
     )
     async def test_a_bad_call_is_found_by_its_place_and_nothing_is_stored(
         self, app: OmniQ, calls: list[Any], problem: str

@@ -20,6 +20,7 @@ from omniq.exceptions import (
     TaskFailedError,
 )
 from omniq.models import ErrorInfo, ResultStatus, TaskResult
+from tests.naming import stable_id
 from tests.unit.handle_doubles import (
     CountingQueue,
     CountingResults,
@@ -50,7 +51,7 @@ async def app(queue: CountingQueue, results: CountingResults) -> AsyncIterator[O
 class TestResult:
     """One task, each possible end."""
 
-    @pytest.mark.parametrize("value", [5, None, 0, "", [], {"a": (1, 2)}], ids=repr)
+    @pytest.mark.parametrize("value", [5, None, 0, "", [], {"a": (1, 2)}], ids=stable_id)
     async def test_a_completed_task_gives_its_value(self, app: OmniQ, value: Any) -> None:
         """Falsy values and None are values."""
         handle = await finish(app, lifecycle.Completed(value), success(value))

@@ -23,6 +23,7 @@ from omniq.ids import (
     stable_module,
     stable_name,
 )
+from tests.naming import stable_id
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 
@@ -108,7 +109,7 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("name", HOSTILE, ids=repr)
+@pytest.mark.parametrize("name", HOSTILE, ids=stable_id)
 def test_hostile_names_are_refused_by_field(name: object) -> None:
     """Names become paths, table keys and subjects: no traversal, no wildcards, no control bytes."""
     with pytest.raises(ValidationError, match=r"^queue_name: ") as caught:
@@ -136,7 +137,9 @@ def test_names_of_functions_are_accepted(name: str) -> None:
     assert check_func("func", name) == name
 
 
-@pytest.mark.parametrize("name", ["", "1f", "a/b", "a..b", "a b", "f\n", "f" * 257, None], ids=repr)
+@pytest.mark.parametrize(
+    "name", ["", "1f", "a/b", "a..b", "a b", "f\n", "f" * 257, None], ids=stable_id
+)
 def test_other_task_names_are_refused(name: object) -> None:
     """A task name is shown, logged and put into stores."""
     with pytest.raises(ValidationError, match="is not a valid task name"):
@@ -149,7 +152,7 @@ def test_unique_keys_are_any_printable_text(key: str) -> None:
     assert check_key("unique_key", key) == key
 
 
-@pytest.mark.parametrize("key", ["", "a\0", "a\n", "x" * 257, 5, None], ids=repr)
+@pytest.mark.parametrize("key", ["", "a\0", "a\n", "x" * 257, 5, None], ids=stable_id)
 def test_unprintable_or_long_keys_are_refused(key: object) -> None:
     """A key is shown to people."""
     with pytest.raises(ValidationError, match="is not a valid key"):

@@ -10,6 +10,7 @@ from omniq import OmniQ, RetryPolicy, Task
 from omniq.app.options import TaskTemplate
 from omniq.exceptions import ValidationError
 from omniq.handle import TaskHandle
+from tests.naming import stable_id
 
 
 @pytest.fixture
@@ -176,7 +177,7 @@ class TestTemplate:
             ({"metadata": {1: 1}}, "metadata"),
             ({"task_id": "../x"}, "task_id"),
         ],
-        ids=repr,
+        ids=stable_id,
     )
     def test_a_bad_option_is_refused_by_name(
         self, app: OmniQ, options: dict[str, Any], field: str

@@ -9,6 +9,7 @@ from omniq.exceptions import ValidationError
 from omniq.models.checks import check_retry
 from omniq.models.task import Backoff, RetryPolicy
 from omniq.retry import allows_retry, delay_before_retry, names_of
+from tests.naming import stable_id
 
 seconds = st.floats(0, 10_000)
 policies = st.builds(
@@ -116,14 +117,14 @@ def test_exception_names_are_full_and_nearest_first() -> None:
 @pytest.mark.parametrize(
     "given_as",
     [OSError, "builtins.OSError", (OSError,), ("builtins.OSError",), [OSError], {OSError}],
-    ids=repr,
+    ids=stable_id,
 )
 def test_one_exception_or_several_in_any_spelling(given_as: object) -> None:
     """`retry_on=OSError` and `retry_on="builtins.OSError"` mean what they say."""
     assert RetryPolicy(retry_on=given_as).retry_on == ("builtins.OSError",)  # pyright: ignore[reportArgumentType] - user input
 
 
-@pytest.mark.parametrize("given_as", [5, (int,), (None,), OSError()], ids=repr)
+@pytest.mark.parametrize("given_as", [5, (int,), (None,), OSError()], ids=stable_id)
 def test_what_is_no_exception_is_refused(given_as: object) -> None:
     """A policy that silently never matches is worse than an error."""
     with pytest.raises(ValidationError, match="neither an exception class nor a name"):

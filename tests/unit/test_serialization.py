@@ -24,6 +24,7 @@ from omniq.serialization import (
     serializable,
     to_plain,
 )
+from tests.naming import stable_id
 from tests.unit.stored_values import (
     Colour,
     Job,
@@ -71,7 +72,7 @@ class SubclassOfStr(str):
         (1j, "are not stored"),
         (bytearray(b"x"), "are not stored"),
     ],
-    ids=repr,
+    ids=stable_id,
 )
 def test_what_would_not_come_back_is_refused_and_found(value: Any, problem: str) -> None:
     """The error leads to the place inside the arguments."""
@@ -90,7 +91,7 @@ def test_recursion_ends_in_an_error() -> None:
         to_plain(endless)
 
 
-@pytest.mark.parametrize("kind", [list, set, tuple, dict.fromkeys], ids=repr)
+@pytest.mark.parametrize("kind", [list, set, tuple, dict.fromkeys], ids=stable_id)
 def test_huge_collections_are_refused(kind: Any) -> None:
     """Data belongs elsewhere; a task carries a reference."""
     with pytest.raises(SerializationError, match=r"over 100,000 items"):
@@ -112,7 +113,7 @@ def test_huge_collections_are_refused(kind: Any) -> None:
         {f"${Point.__module__}:Point": 5},
         {f"${Point.__module__}:Colour": "blue"},
     ],
-    ids=repr,
+    ids=stable_id,
 )
 def test_what_cannot_be_rebuilt_is_kept_as_it_is(data: dict[str, Any]) -> None:
     """Nothing is imported by name; a changed class stops one value, not a queue."""
@@ -155,7 +156,7 @@ def test_fields_that_are_not_given_to_the_constructor_are_left_to_it() -> None:
     assert (back.ends, back.colour, back.notes, back.length) == (line.ends, Colour.PAIR, ["a"], 7)
 
 
-@pytest.mark.parametrize("cls", [int, str, Exception, dict, object], ids=repr)
+@pytest.mark.parametrize("cls", [int, str, Exception, dict, object], ids=stable_id)
 def test_only_data_classes_can_be_registered(cls: type) -> None:
     """The set of types stays closed."""
     assert not is_serializable_class(cls)

@@ -19,6 +19,7 @@ from omniq.storage.memory import (
     MemoryScheduleStorage,
 )
 from omniq.storage.sqlite import SQLiteQueue, SQLiteResultStorage
+from tests.naming import stable_id
 
 MEMORY = (MemoryQueue, MemoryResultStorage, MemoryEventStorage, MemoryScheduleStorage)
 
@@ -110,7 +111,7 @@ def test_a_bare_queue_says_nothing_of_the_other_three() -> None:
         ({"OMNIQ_TASK_QUEUE_TYPE": "sqlite", "OMNIQ_TASK_QUEUE_URL": "jobs"}, ["jobs"] * 4),
         ({"OMNIQ_URL": "", "OMNIQ_TASK_QUEUE_TYPE": ""}, ["omniq.db"] * 4),
     ],
-    ids=str,
+    ids=stable_id,
 )
 def test_the_environment_speaks_for_each_component_as_a_whole(
     environment: dict[str, str], expected: list[str]
@@ -145,7 +146,7 @@ def test_the_process_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> Non
         ),
         ({"OMNIQ_RESULT_STORAGE_TYPE": "nats"}, "needs a URL"),
     ],
-    ids=str,
+    ids=stable_id,
 )
 def test_a_bad_environment_is_told_by_variable(environment: dict[str, str], problem: str) -> None:
     """It was set far away from the code."""
@@ -162,7 +163,7 @@ def test_a_bad_environment_is_told_by_variable(environment: dict[str, str], prob
         {"everything": "memory://", "results": MemoryQueue()},
         {"everything": "memory://", "events": object()},
     ],
-    ids=str,
+    ids=["number for tasks", "number", "queue", "queue for results", "object for events"],
 )
 def test_what_is_no_store_is_refused(sources: dict[str, Any]) -> None:
     """A queue is no result storage."""

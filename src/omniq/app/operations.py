@@ -43,9 +43,9 @@ class Operations(Component):
         status: TaskStatus | str | None = None,
         *,
         func: str | None = None,
-        limit: int | None = 100,
+        limit: int | None = None,
     ) -> list[Task]:
-        """Return the tasks that match, by id (oldest first, as ids are made); None is no limit."""
+        """Return all tasks that match, by id (oldest first, as ids are made); `limit` at most."""
         return await self.task_queue.list_tasks(queue, status, func=func, limit=limit)
 
     async def get_events(self, task_id: str | None = None, *, limit: int = 1000) -> list[TaskEvent]:

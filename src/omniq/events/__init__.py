@@ -8,13 +8,16 @@ from omniq.storage.events import BaseEventStorage
 from omniq.storage.lazy import class_homes, load_class
 
 if TYPE_CHECKING:
+    from omniq.storage.file import AsyncFileEventStorage, FileEventStorage
     from omniq.storage.memory import AsyncMemoryEventStorage, MemoryEventStorage
     from omniq.storage.sqlite import AsyncSQLiteEventStorage, SQLiteEventStorage
 
 __all__ = [
+    "AsyncFileEventStorage",
     "AsyncMemoryEventStorage",
     "AsyncSQLiteEventStorage",
     "BaseEventStorage",
+    "FileEventStorage",
     "MemoryEventStorage",
     "SQLiteEventStorage",
 ]

@@ -8,13 +8,16 @@ from omniq.storage.lazy import class_homes, load_class
 from omniq.storage.results import BaseResultStorage
 
 if TYPE_CHECKING:
+    from omniq.storage.file import AsyncFileResultStorage, FileResultStorage
     from omniq.storage.memory import AsyncMemoryResultStorage, MemoryResultStorage
     from omniq.storage.sqlite import AsyncSQLiteResultStorage, SQLiteResultStorage
 
 __all__ = [
+    "AsyncFileResultStorage",
     "AsyncMemoryResultStorage",
     "AsyncSQLiteResultStorage",
     "BaseResultStorage",
+    "FileResultStorage",
     "MemoryResultStorage",
     "SQLiteResultStorage",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from abc import ABC
 from collections.abc import AsyncIterator, Sequence
 from copy import copy
 from datetime import datetime, timedelta
@@ -34,7 +33,7 @@ PAGE = 500
 _CAS_ATTEMPTS = 100
 
 
-class BaseQueue(TaskStore, ABC):
+class BaseQueue(TaskStore):
     """A task queue. A backend provides the underscored primitives of `TaskStore`; this is the rest.
 
     Every method is a coroutine with a blocking twin: `await enqueue(task)`, `enqueue_sync(task)`.

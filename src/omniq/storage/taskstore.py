@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -88,7 +88,7 @@ Counts = dict[str, dict[TaskStatus, int]]
 """Number of tasks per queue and status; queues and statuses without tasks are left out."""
 
 
-class TaskStore(Component):
+class TaskStore(Component, ABC):
     """The primitives. Each takes and returns many."""
 
     async def insert(self, tasks: Sequence[Task], *, now: datetime | None = None) -> list[Inserted]:

@@ -212,9 +212,16 @@ class Folders:
         self._in(folder, os.fsync)
 
     def _between(self, folder: str, to_folder: str, action: Callable[[int, int], None]) -> None:
-        self._in(
-            to_folder, lambda there: self._in(folder, lambda here: action(here, there)), make=True
-        )
+        """Act on the descriptors of two folders; the second is made if missing."""
+        self._fd(to_folder, make=True)
+        try:
+            action(self._fd(folder), self._fd(to_folder))
+        except FileNotFoundError:
+            if not self._is_stale(folder) and not self._is_stale(to_folder):
+                raise
+            self._forget_all()
+            self._fd(to_folder, make=True)
+            action(self._fd(folder), self._fd(to_folder))
 
     def _in(self, folder: str, action: Callable[[int], R], *, make: bool = False) -> R:
         """Act on the descriptor of a folder; once more if that folder was replaced by another."""
@@ -248,6 +255,11 @@ class Folders:
         if len(self._open) > _MOST_OPEN:
             os.close(self._open.popitem(last=False)[1])
         return fd
+
+    def _is_stale(self, folder: str) -> bool:
+        """Whether a folder kept open was removed."""
+        fd = self._open.get(folder)
+        return fd is not None and not os.fstat(fd).st_nlink
 
     def _forget(self, folder: str) -> None:
         fd = self._open.pop(folder, None)

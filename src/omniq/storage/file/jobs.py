@@ -30,6 +30,10 @@ Answer = tuple[Job, Any, BaseException | None]
 Serve = Callable[[list[Job]], list[Answer]]
 
 
+class StoppedError(Exception):
+    """The thread has ended in order; the store must be opened anew."""
+
+
 class JobThread:
     """Takes all jobs that wait and hands them to `serve`, which answers each.
 
@@ -43,6 +47,8 @@ class JobThread:
         self._serve = serve
         self._at_end = at_end
         self._name = name
+        self._guard = threading.Lock()
+        self._is_stopped = False
         self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="omniq-file", daemon=True)
         self._thread.start()
@@ -51,11 +57,15 @@ class JobThread:
         """Return what `run` returned.
 
         Raises:
+            StoppedError: the thread takes no more jobs; nothing was done.
             StorageUnavailableError: no answer within a minute; it may still be carried out.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._inbox.put(Job(run, prepare, loop, future))
+        with self._guard:
+            if self._is_stopped:
+                raise StoppedError
+            self._inbox.put(Job(run, prepare, loop, future))
         timer = loop.call_later(ANSWER_SECONDS, _give_up, future, self._name)
         try:
             return await future
@@ -64,7 +74,9 @@ class JobThread:
 
     def stop(self) -> None:
         """Do what waits, then end."""
-        self._inbox.put(None)
+        with self._guard:
+            self._is_stopped = True
+            self._inbox.put(None)
         self._thread.join()
 
     def _loop(self) -> None:

@@ -7,6 +7,7 @@ gets its own result or error. Nothing crosses a fork: a child opens anew.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from typing import Any, TypeVar, cast
 from omniq.exceptions import CapabilityError
 from omniq.storage.file.errors import translated
 from omniq.storage.file.folders import Folders
-from omniq.storage.file.jobs import Answer, Job, JobThread
+from omniq.storage.file.jobs import Answer, Job, JobThread, StoppedError
 from omniq.storage.file.journal import META, Journal, JournalProbe
 from omniq.storage.file.location import Durability, refuse_network
 from omniq.storage.file.ops import Op
@@ -115,9 +116,12 @@ class FileStore:
 
         `prepare` is called before the lock is taken, in the same thread.
         """
-        await self.ensure_open()
-        thread = cast("JobThread", self._thread)
-        return cast("R", await thread.ask(job, prepare))
+        while True:
+            await self.ensure_open()
+            thread = self._thread
+            if thread is not None:
+                with contextlib.suppress(StoppedError):  # closed in this moment by another thread
+                    return cast("R", await thread.ask(job, prepare))
 
     async def ensure_open(self) -> None:
         """Open if that was not done, or not in this process."""
@@ -182,9 +186,9 @@ class FileStore:
                 return
             thread, hub = self._thread, self.hub
             self._thread = self.hub = None
-        thread.stop()
-        if hub is not None:
-            hub.close()
+            thread.stop()
+            if hub is not None:
+                hub.close()
 
     def _end(self) -> None:
         self._journal.close()

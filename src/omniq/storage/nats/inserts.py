@@ -36,7 +36,7 @@ class Inserts:
         for place, task in enumerate(tasks):
             if task.depends_on or (task.unique_key is not None and not task.is_final):
                 answers += await self._insert_plain(tasks[start:place], requests[start:], nonce, now)
-                answers.append(await self._insert_bound(task, requests[place], nonce, now))
+                answers.append(await self._insert_bound(task, requests[place], uuid4().hex, now))
                 start = place + 1
         answers += await self._insert_plain(tasks[start:], requests[start:], nonce, now)
         return answers

@@ -120,7 +120,7 @@ def _pause(names: Tables) -> str:
     task = names.task
     return f"""
         SELECT CASE WHEN bool_or(look.ready) OR min(look.due_at) <= clock_timestamp()
-            THEN 0.0::float8 ELSE extract(epoch FROM min(look.due_at) - clock_timestamp())::float8 END
+            THEN 0.0 ELSE extract(epoch FROM min(look.due_at) - clock_timestamp())::float8 END
         FROM unnest($1::text[]) AS q(name) CROSS JOIN LATERAL (
             SELECT (SELECT true FROM {task} WHERE queue = q.name AND status = 'pending'
                     {_ORDER} LIMIT 1) AS ready,

@@ -200,7 +200,7 @@ class TaskInserts:
     async def _statuses(
         self, connection: Connection[Any], news: list[_New]
     ) -> dict[str, TaskStatus]:
-        """The states of the parents. Live ones are marked, so that none ends unnoticed."""
+        """Return the states of the parents; mark the live ones, so that none ends unnoticed."""
         wanted = {parent for new in news for parent in new.task.depends_on}
         if not wanted:
             return {}
@@ -212,7 +212,7 @@ class TaskInserts:
         return statuses
 
     async def _holders(self, left: dict[int, _New], done: dict[int, Inserted]) -> dict[int, str]:
-        """By place, the ids that stand for tasks which could not be stored, where known.
+        """Return by place the ids that stand for tasks which could not be stored, where known.
 
         A task whose id was taken by a later one of the same call had lost its key before that.
         """

@@ -127,9 +127,10 @@ class PostgreSQLQueue(BaseQueue):
         now: datetime | None = None,
     ) -> list[bool]:
         """Store results and swap, in one statement where both are in the same database."""
-        together = isinstance(storage, PostgreSQLResultStorage) and storage.is_kept_in(self._db)
+        if not isinstance(storage, PostgreSQLResultStorage) or not storage.is_kept_in(self._db):
+            return await super().finish(changes, results, storage, now=now)
         ids = {result.task_id for result in results}
-        if not together or len(ids) != len(results) or not results or not is_simple(changes):
+        if not results or len(ids) != len(results) or not is_simple(changes):
             return await super().finish(changes, results, storage, now=now)
         rows = storage.rows([checked_result(result) for result in results])
         await self.connect()
@@ -157,7 +158,7 @@ class PostgreSQLQueue(BaseQueue):
         return [self._task(row) for row in rows]
 
     def _either(self, part: str) -> str:
-        """The same selection from the live tasks and the finished, as of one moment."""
+        """Select the same from the live tasks and the finished, as of one moment."""
         return " UNION ALL ".join(f"({select} {part})" for select in self._select)
 
     def _task(self, row: Any) -> Task:
@@ -261,7 +262,7 @@ def _holds(found: dict[str, Task], lease: Lease) -> bool:
 
 
 def _conditions(where: TaskFilter) -> tuple[str, list[Any]]:
-    """The SQL of a filter, and its values from $3 on."""
+    """Return the SQL of a filter, and its values from $3 on."""
     clauses: list[str] = []
     values: list[Any] = []
     for column, wanted in (

@@ -49,6 +49,7 @@ _BUSY = (
 )
 _KEPT = "autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0"
 
+# What is filled in are checked names.
 _VERSION_1 = f"""
 CREATE TABLE {{task}} ({_TASK_COLUMNS},
     has_children boolean NOT NULL DEFAULT false
@@ -103,7 +104,7 @@ CREATE TABLE {{schedule}} (
 CREATE INDEX {{prefix}}_schedule_ready ON {{schedule}} (next_run_at) WHERE status = 'active';
 CREATE TABLE {{meta}} (key text PRIMARY KEY, value integer NOT NULL);
 INSERT INTO {{meta}} VALUES ('schema_version', 1);
-"""
+"""  # noqa: S608
 _MIGRATIONS = (_VERSION_1,)
 """Each brings the schema from the version before it (0: nothing) to its own."""
 VERSION = len(_MIGRATIONS)
@@ -139,7 +140,7 @@ def tables(schema: str, namespace: str) -> Tables:
     if not _SCHEMA(schema):
         raise ConfigError(f"schema {schema!r}: use 1 to 63 of a-z 0-9 _ starting with a letter")
     names = [f'"{schema}"."{namespace}_{name}"' for name in Tables._fields[:-2]]
-    return Tables(*names, namespace, schema)
+    return Tables._make([*names, namespace, schema])
 
 
 def lock_key(names: Tables, *what: str) -> int:
@@ -149,13 +150,13 @@ def lock_key(names: Tables, *what: str) -> int:
 
 
 def migration_sql(names: Tables, since: int = 0, *, make_schema: bool = True) -> str:
-    """Return the statements that bring a schema of version `since` to this one, to be run as one."""
+    """Return the statements that bring a schema of version `since` to this one; run them as one."""
     words = names._asdict()
     scripts = [script.format(**words) for script in _MIGRATIONS[since:]]
     if not scripts:
         return ""
     create = f'CREATE SCHEMA IF NOT EXISTS "{names.schema}";\n' if make_schema else ""
-    raised = f"UPDATE {names.meta} SET value = {VERSION} WHERE key = 'schema_version';\n"
+    raised = f"UPDATE {names.meta} SET value = {VERSION} WHERE key = 'schema_version';\n"  # noqa: S608
     return create + "".join(scripts) + raised
 
 
@@ -173,8 +174,8 @@ async def ensure_schema(connection: Connection[Any], names: Tables, *, migrate: 
         return
     if not migrate:
         raise SchemaError(
-            f"the tables of {names.schema}.{names.prefix} have version {version}, this OmniQ "
-            f"needs {VERSION}; run `omniq migrate-schema`"
+            f"the tables of {names.schema}.{names.prefix} have version {version}, not {VERSION}; "
+            "run `omniq migrate-schema`"
         )
     async with connection.transaction():
         await connection.execute(

@@ -21,6 +21,7 @@ _CHANGE = {
     **{name: TYPES[name] for name in STATE_COLUMNS},
 }
 _FINAL = "('completed', 'failed', 'cancelled', 'expired')"
+_ALL = ", ".join(TASK_COLUMNS)
 _PROMOTED = ", ".join(
     {
         "status": "CASE WHEN i.is_due THEN 'pending' ELSE i.status END",
@@ -81,14 +82,14 @@ class WriteStatements:
 def _insert_fresh(names: Tables) -> str:
     """Store live tasks whose ids were drawn at random, as nearly all are: with no look before.
 
-    A taken id fails the statement, and `_insert` is run instead. The parameter after the columns is the moment. Answers with
-    the ids stored (all), and the queues that had no task in line before.
+    A taken id fails the statement, and `_insert` is run instead. The parameter after the columns is
+    the moment. Answers with the ids stored (all), and the queues that had no task in line before.
     """
     return f"""
         WITH input AS MATERIALIZED ({_admitted()}), kept AS (
             INSERT INTO {names.payload} (id, data) SELECT id, data FROM input
         ), stored AS (
-            INSERT INTO {names.task} ({", ".join(TASK_COLUMNS)}) SELECT {_PROMOTED} FROM input i
+            INSERT INTO {names.task} ({_ALL}) SELECT {_PROMOTED} FROM input i
         )
         SELECT ARRAY(SELECT id FROM input), {_empty_queues(names)}
     """  # noqa: S608
@@ -102,7 +103,7 @@ def _insert(names: Tables) -> str:
     """
     return f"""
         WITH input AS MATERIALIZED ({_admitted()}), stored AS (
-            INSERT INTO {names.task} ({", ".join(TASK_COLUMNS)}) SELECT {_PROMOTED} FROM input i
+            INSERT INTO {names.task} ({_ALL}) SELECT {_PROMOTED} FROM input i
             WHERE (SELECT true FROM {names.payload} p WHERE p.id = i.id) IS NULL
             ORDER BY i.n ON CONFLICT DO NOTHING RETURNING id
         ), kept AS (
@@ -114,7 +115,7 @@ def _insert(names: Tables) -> str:
 
 
 def _admitted() -> str:
-    """The new tasks; whether a delayed one is due by now, the clock of the server decides."""
+    """Select the new tasks; whether a delayed one is due by now, the server's clock decides."""
     return f"""
         SELECT i.*, i.status = 'scheduled'
             AND i.due_at <= coalesce(${len(_NEW) + 1}::timestamptz, clock_timestamp()) AS is_due
@@ -123,7 +124,7 @@ def _admitted() -> str:
 
 
 def _empty_queues(names: Tables) -> str:
-    """The queues of the input that nothing waits in. The order makes it a look into the index."""
+    """Select the queues of the input that nothing waits in, by one look into the index each."""
     return f"""
         ARRAY(SELECT queue FROM (SELECT DISTINCT queue FROM input) AS q WHERE (
             SELECT true FROM {names.task} t WHERE t.queue = q.queue AND t.status = 'pending'
@@ -141,8 +142,8 @@ def _insert_final(names: Tables) -> str:
             INSERT INTO {names.payload} (id, data) SELECT id, data FROM input
             ON CONFLICT DO NOTHING RETURNING id
         )
-        INSERT INTO {names.history} ({", ".join(TASK_COLUMNS)})
-        SELECT {", ".join(TASK_COLUMNS)} FROM input JOIN kept USING (id) RETURNING id
+        INSERT INTO {names.history} ({_ALL})
+        SELECT {_ALL} FROM input JOIN kept USING (id) RETURNING id
     """  # noqa: S608
 
 
@@ -166,10 +167,10 @@ def _swap(names: Tables, *, with_results: bool = False) -> str:
     """Change live tasks: keep them with another state, or file them among the finished.
 
     Answers with (id, false), or (id, true) for a task that ends and that others wait for: it is
-    left alone unless the last parameter says that the caller tells its children in the same transaction. That
-    mark lies in the task's own row, so that it is seen even when it was set a moment ago. Rows
-    are locked in order of id: no deadlocks. `lifecycle.merge_running` is mirrored here.
-    With results, their parameters follow the last.
+    left alone unless the last parameter says that the caller tells its children in the same
+    transaction. That mark lies in the task's own row, so that it is seen even when it was set a
+    moment ago. Rows are locked in order of id: no deadlocks. `lifecycle.merge_running` is mirrored
+    here. With results, their parameters follow the last.
     """
     fixed = ("due_at", "cancel_requested")
     values = ", ".join(f"{name} = h.{name}" for name in STATE_COLUMNS if name not in fixed)
@@ -179,7 +180,8 @@ def _swap(names: Tables, *, with_results: bool = False) -> str:
     return f"""
         WITH held AS MATERIALIZED (
             SELECT {request}, {state}, i.status IN {_FINAL} AS ends,
-                i.status IN {_FINAL} AND t.has_children AND NOT ${len(_CHANGE) + 1}::bool AS is_parent
+                i.status IN {_FINAL} AND t.has_children
+                    AND NOT ${len(_CHANGE) + 1}::bool AS is_parent
             FROM {batch(_CHANGE)} AS i JOIN {names.task} t ON t.id = i.id WHERE {_SAME}
             ORDER BY t.id FOR UPDATE OF t
         ), kept AS (
@@ -193,8 +195,8 @@ def _swap(names: Tables, *, with_results: bool = False) -> str:
             DELETE FROM {names.task} t USING held h
             WHERE t.id = h.id AND h.ends AND NOT h.is_parent
         ), filed AS (
-            INSERT INTO {names.history} ({", ".join(TASK_COLUMNS)})
-            SELECT {", ".join(TASK_COLUMNS)} FROM held WHERE ends AND NOT is_parent
+            INSERT INTO {names.history} ({_ALL})
+            SELECT {_ALL} FROM held WHERE ends AND NOT is_parent
         ){extra}
         SELECT id, is_parent FROM held
     """  # noqa: S608
@@ -215,10 +217,11 @@ def _requeue(names: Tables) -> str:
     return f"""
         WITH held AS MATERIALIZED (
             SELECT {request.replace("h.", "t.")}, {", ".join(f"i.{c}" for c in STATE_COLUMNS)}
-            FROM {batch(_CHANGE)} AS i JOIN {names.history} t ON t.id = i.id WHERE {_SAME} ORDER BY t.id FOR UPDATE OF t
+            FROM {batch(_CHANGE)} AS i JOIN {names.history} t ON t.id = i.id WHERE {_SAME}
+            ORDER BY t.id FOR UPDATE OF t
         ), back AS (
-            INSERT INTO {names.task} ({", ".join(TASK_COLUMNS)})
-            SELECT {", ".join(TASK_COLUMNS)} FROM held ON CONFLICT DO NOTHING RETURNING id
+            INSERT INTO {names.task} ({_ALL})
+            SELECT {_ALL} FROM held ON CONFLICT DO NOTHING RETURNING id
         )
         DELETE FROM {names.history} t USING back WHERE t.id = back.id RETURNING t.id
     """  # noqa: S608

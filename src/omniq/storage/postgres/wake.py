@@ -39,8 +39,7 @@ class Waiters:
 
     def look_again(self) -> None:
         """Wake everybody to look for themselves: announcements may have been missed."""
-        for topic in ("ready", "final"):
-            self._finish(self._found(topic, None), heard=False)
+        self._finish(self._found("ready", None) | self._found("final", None), heard=False)
 
     def add(self, topic: Topic, names: list[str], waiter: _Waiter) -> None:
         """Add a waiter under each of its names."""
@@ -76,9 +75,10 @@ class Waiting:
     """One waiter; use it as a context manager. After a wake-up it can wait again."""
 
     def __init__(self, waiters: Waiters, topic: Topic, names: list[str]) -> None:
-        self._waiters, self._topic, self._names = waiters, topic, names
-        self._loop = asyncio.get_running_loop()
-        self._waiter: _Waiter = (self._loop, self._loop.create_future())
+        self._waiters, self._names = waiters, names
+        self._topic: Topic = topic
+        loop = asyncio.get_running_loop()
+        self._waiter: _Waiter = (loop, loop.create_future())
 
     async def wait(self, seconds: float) -> bool:
         """Return when woken or after `seconds`; True if a name of ours was announced."""

@@ -81,7 +81,9 @@ class TaskWrites:
         part: list[tuple[int, Change]],
         applied: list[bool],
         wakes: Wakes,
-        as_parents: bool,
+        *,
+        as_parents: bool = False,
+        results: Sequence[Row] = (),
     ) -> list[tuple[int, Change]]:
         """Change tasks that are live; return the changes of those that have children to be told."""
         if not part:

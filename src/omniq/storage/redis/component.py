@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
+
+import msgspec
 
 from omniq.clock import to_micros
 from omniq.storage.component import Capabilities
@@ -34,3 +38,16 @@ def server_of(url: str | None, server: RedisServer | None, options: RedisOptions
 def micros_or_empty(moment: datetime | None) -> str:
     """Return a moment as scripts take it; empty asks for the server's clock or means none."""
     return "" if moment is None else str(to_micros(moment))
+
+
+def packed(batch: Any) -> bytes:
+    """Return plain data as a script reads it."""
+    return _to_msgpack(batch)
+
+
+def joined(parts: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """Return the lengths of data that a script does not read, and the data as one argument."""
+    return _to_msgpack([len(part) for part in parts]), b"".join(parts)
+
+
+_to_msgpack = msgspec.msgpack.Encoder().encode

@@ -13,7 +13,7 @@ from omniq.models.event import TaskEvent
 from omniq.serialization import from_plain, to_plain
 from omniq.storage.events import EVENTS_KEPT, BaseEventStorage, EventFilter
 from omniq.storage.redis.address import RedisOptions
-from omniq.storage.redis.component import RedisComponent, server_of
+from omniq.storage.redis.component import RedisComponent, joined, packed, server_of
 from omniq.storage.redis.scripts import script
 from omniq.storage.redis.server import RedisServer
 
@@ -62,10 +62,12 @@ class RedisEventStorage(RedisComponent, BaseEventStorage):
     async def _append(self, events: list[TaskEvent]) -> None:
         encoded = [_encoded(item) for item in events]
         for start in range(0, len(events), EVENTS_PER_CALL):
-            arguments: list[str | bytes | int] = [self._kept_seconds]
             end = start + EVENTS_PER_CALL
-            for item, data in zip(events[start:end], encoded[start:end], strict=True):
-                arguments += (item.task_id, str(item.event_type), to_micros(item.timestamp), data)
+            batch = [
+                (item.task_id, str(item.event_type), str(to_micros(item.timestamp)))
+                for item in events[start:end]
+            ]
+            arguments = (self._kept_seconds, packed(batch), *joined(encoded[start:end]))
             await self._server.run(_APPEND, *arguments)
 
     async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:

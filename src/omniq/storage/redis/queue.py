@@ -13,7 +13,13 @@ from omniq.serialization import RecordCodec, SerializationFormat
 from omniq.storage.queue import BaseQueue
 from omniq.storage.redis import records
 from omniq.storage.redis.address import RedisOptions
-from omniq.storage.redis.component import RedisComponent, micros_or_empty, server_of
+from omniq.storage.redis.component import (
+    RedisComponent,
+    joined,
+    micros_or_empty,
+    packed,
+    server_of,
+)
 from omniq.storage.redis.inbox import Inbox
 from omniq.storage.redis.scripts import script
 from omniq.storage.redis.server import LONGEST_BLOCK_SECONDS, RedisServer
@@ -56,8 +62,8 @@ class RedisQueue(RedisComponent, BaseQueue):
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         payloads = [self._codec.encode(task) for task in tasks]
-        batch = records.packed([records.item_of(task) for task in tasks])
-        arguments = (micros_or_empty(now), self._server.nonce(), batch, *payloads)
+        batch = packed([records.item_of(task) for task in tasks])
+        arguments = (micros_or_empty(now), self._server.nonce(), batch, *joined(payloads))
         answer = await self._server.run(_INSERT, *arguments, again=True, lasting=True)
         pairs = zip(answer[::2], answer[1::2], strict=True)
         return [Inserted(holder.decode(), stored == b"1") for holder, stored in pairs]
@@ -76,7 +82,7 @@ class RedisQueue(RedisComponent, BaseQueue):
         return records.read_tasks(self._codec, answer[1:])
 
     async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]:
-        batch = records.packed([_item(change) for change in changes])
+        batch = packed([_item(change) for change in changes])
         arguments = (micros_or_empty(now), self._server.nonce(), batch)
         answer = await self._server.run(_SWAP, *arguments, again=True, lasting=True)
         return [mark == _APPLIED for mark in answer]
@@ -84,7 +90,7 @@ class RedisQueue(RedisComponent, BaseQueue):
     async def _extend(
         self, leases: list[Lease], lease_seconds: float, now: datetime | None
     ) -> list[Task]:
-        batch = records.packed(leases)
+        batch = packed(leases)
         arguments = (micros_or_empty(now), round(lease_seconds * 1e6), batch)
         return records.read_tasks(
             self._codec, await self._server.run(_EXTEND, *arguments, again=True)
@@ -104,7 +110,7 @@ class RedisQueue(RedisComponent, BaseQueue):
         return found
 
     async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
-        wanted = records.packed(_filter(where))
+        wanted = packed(_filter(where))
         found: list[Task] = []
         cursor = after or ""
         while True:

@@ -43,13 +43,7 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     func: str
 
 
-_to_msgpack = msgspec.msgpack.Encoder().encode
 _read_record = msgspec.msgpack.Decoder(Record).decode
-
-
-def packed(batch: Any) -> bytes:
-    """Return a batch as scripts take it."""
-    return _to_msgpack(batch)
 
 
 def state_of(task: Task) -> State:

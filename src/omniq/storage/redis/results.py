@@ -8,7 +8,13 @@ from typing import Unpack
 from omniq.models.result import TaskResult
 from omniq.serialization import MAX_RESULT_BYTES, RecordCodec, SerializationFormat
 from omniq.storage.redis.address import RedisOptions
-from omniq.storage.redis.component import RedisComponent, micros_or_empty, server_of
+from omniq.storage.redis.component import (
+    RedisComponent,
+    joined,
+    micros_or_empty,
+    packed,
+    server_of,
+)
 from omniq.storage.redis.scripts import script
 from omniq.storage.redis.server import RedisServer
 from omniq.storage.results import BaseResultStorage
@@ -48,10 +54,11 @@ class RedisResultStorage(RedisComponent, BaseResultStorage):
         encoded = [self._codec.encode(item) for item in results]
         stands: list[bool] = []
         for start, end in _chunks(encoded):
-            arguments: list[str | bytes | int] = [KEPT_AFTER_END_SECONDS * 1_000_000]
-            for item, data in zip(results[start:end], encoded[start:end], strict=True):
-                ends_at = micros_or_empty(item.expires_at)
-                arguments += (item.task_id, item.claim_count, ends_at, data)
+            batch = [
+                (item.task_id, item.claim_count, micros_or_empty(item.expires_at))
+                for item in results[start:end]
+            ]
+            arguments = (_GRACE_MICROS, packed(batch), *joined(encoded[start:end]))
             answer = await self._server.run(_SET, *arguments, again=True, lasting=True)
             stands += [mark == _STANDS for mark in answer]
         return stands
@@ -96,6 +103,7 @@ def _chunks(encoded: list[bytes]) -> list[tuple[int, int]]:
     return [*chunks, (start, len(encoded))]
 
 
+_GRACE_MICROS = KEPT_AFTER_END_SECONDS * 1_000_000
 _STANDS = ord("1")
 _SET = script("result_set", "results")
 _GET = script("result_get", "results")

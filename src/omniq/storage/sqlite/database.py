@@ -15,14 +15,15 @@ import sqlite3
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from omniq.exceptions import ConfigError, OmniQError, StorageUnavailableError
+from omniq.exceptions import ConfigError, StorageUnavailableError
 from omniq.storage.local.filesystem import companion_folder, refuse_network_disk
 from omniq.storage.local.wake import WakeHub
 from omniq.storage.local.writelock import WriteLock
-from omniq.storage.sqlite.errors import translated
+from omniq.storage.sqlite.errors import is_busy, translated
 from omniq.storage.sqlite.probe import DataVersion
 from omniq.storage.sqlite.schema import ensure_schema, tables
 
@@ -59,7 +60,7 @@ class _Job(NamedTuple):
 
 
 class Database:
-    """A shared handle on one file. `open` and `close` are counted: the last close closes.
+    """A shared handle on one file, open as long as one of its users is.
 
     Args:
         path: the file; made if missing, its folder must exist.
@@ -76,7 +77,9 @@ class Database:
             raise ConfigError(f"durability {durability!r} is not 'full' or 'fast'")
         if not str(path) or str(path) == ":memory:":
             raise ConfigError("sqlite needs a file; for a queue in memory use memory://")
-        self.path = Path(path).expanduser().absolute()
+        # Symbolic links are followed as SQLite does, so that all find the same WAL and locks.
+        self.path = Path(path).expanduser().resolve()
+        self.namespace = namespace
         self.tables = tables(namespace)
         self.durability = durability
         self._guard = threading.Lock()
@@ -85,18 +88,18 @@ class Database:
     def _forget(self) -> None:
         """Start as if never opened: at first, and in a forked child."""
         self._pid = os.getpid()
-        self._users = 0
+        self._users: set[object] = set()
         self._writer: _Thread | None = None
         self._reader: _Thread | None = None
         self.hub: WakeHub | None = None
 
-    async def open(self) -> None:
-        """Open, or count one more user."""
-        await asyncio.to_thread(self._open)
+    async def open(self, user: object) -> None:
+        """Open for this user. Idempotent."""
+        await asyncio.to_thread(self._open, user)
 
-    async def close(self) -> None:
-        """Count one user less; the last one finishes all jobs and closes."""
-        await asyncio.to_thread(self._close)
+    async def close(self, user: object) -> None:
+        """Forget this user; after the last one, finish all jobs and close. Idempotent."""
+        await asyncio.to_thread(self._close, user)
 
     async def write(
         self,
@@ -111,63 +114,70 @@ class Database:
         but on the database. With `worth`, a cheap look decides first whether to write at all; if
         not, `idle` is returned.
         """
-        result: R = await self._ask(self._threads()[0], run, worth, idle)
+        result: R = await self._ask(run, worth, idle, reads=False)
         return result
 
     async def read(self, run: Callable[[sqlite3.Connection], R]) -> R:
         """Run a job that only reads; return what it returned."""
-        result: R = await self._ask(self._threads()[1], run, None, None)
+        result: R = await self._ask(run, None, None, reads=True)
         return result
 
-    async def _ask(self, thread: _Thread, run: Any, worth: Any, idle: Any) -> Any:
+    async def _ask(self, run: Any, worth: Any, idle: Any, *, reads: bool) -> Any:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        thread.inbox.put(_Job(run, worth, idle, loop, future))
+        self._put(_Job(run, worth, idle, loop, future), reads=reads)
         handle = loop.call_later(ANSWER_SECONDS, _give_up, future, str(self.path))
         try:
             return await future
         finally:
             handle.cancel()
 
-    def _threads(self) -> tuple[_Thread, _Thread]:
+    def _put(self, job: _Job, *, reads: bool) -> None:
+        """Hand a job to its thread: under the guard, so that it never comes after the order to end."""
+        self._leave_parent()
+        while True:
+            with self._guard:
+                thread = self._reader if reads else self._writer
+                if thread is not None:
+                    thread.inbox.put(job)
+                    return
+            self._open(None)
+
+    def _leave_parent(self) -> None:
+        """In a forked child: leave all that is open to the parent, and start anew."""
         if self._pid != os.getpid():
             _inherited.append((self._writer, self._reader, self.hub))
             self._guard = threading.Lock()
             self._forget()
-        if self._writer is None or self._reader is None:
-            self._open()
-        return cast("tuple[_Thread, _Thread]", (self._writer, self._reader))
 
-    def _open(self) -> None:
+    def _open(self, user: object) -> None:
+        """Open for this user; None stands for calls made while nobody has it open."""
+        self._leave_parent()
         with self._guard:
-            self._users += 1
-            if self._writer is not None:
-                return
-            try:
-                self._start()
-            except (sqlite3.Error, OSError) as error:
-                self._users -= 1
-                raise translated(error, str(self.path)) from error
-            except OmniQError:
-                self._users -= 1
-                raise
+            if self._writer is None:
+                try:
+                    self._start()
+                except (sqlite3.Error, OSError) as error:
+                    raise translated(error, str(self.path)) from error
+            self._users.add(user)
 
     def _start(self) -> None:
         refuse_network_disk(self.path)
         folder = companion_folder(self.path)
-        lock = WriteLock(folder / "write.lock")
-        try:
+        with ExitStack() as undo:
+            lock = WriteLock(folder / "write.lock")
+            undo.callback(lock.close)
             connection = self._connect(WRITING_CACHE_KIB)
+            undo.callback(connection.close)
             with lock:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("BEGIN IMMEDIATE")
                 ensure_schema(connection, self.tables)
                 connection.execute("COMMIT")
             reading = self._connect()
+            undo.callback(reading.close)
             reading.execute("PRAGMA query_only = ON")
-        except BaseException:
-            lock.close()
-            raise
+            undo.pop_all()
         self.hub = WakeHub(folder, lambda: DataVersion(self._connect()))
         self._writer = _Writer(self.path, connection, lock, self.hub)
         self._reader = _Reader(self.path, reading)
@@ -189,14 +199,18 @@ class Database:
             "wal_autocheckpoint = 0",
             "temp_store = MEMORY",
         ):
-            connection.execute(f"PRAGMA {pragma}")
+            try:
+                connection.execute(f"PRAGMA {pragma}")
+            except sqlite3.Error:
+                connection.close()
+                raise
         return connection
 
-    def _close(self) -> None:
+    def _close(self, user: object) -> None:
         if self._pid != os.getpid():
             return
         with self._guard:
-            self._users = max(0, self._users - 1)
+            self._users -= {user, None}
             if self._users or self._writer is None or self._reader is None:
                 return
             writer, reader, hub = self._writer, self._reader, self.hub
@@ -288,11 +302,11 @@ class _Writer(_Thread):
         try:
             transaction, results = self._commit(jobs)
         except Exception as error:  # noqa: BLE001 - handed to the callers
-            if len(jobs) > 1:
+            if len(jobs) > 1 and not is_busy(error):
                 for job in jobs:
                     self._serve([job])
             else:
-                _answer([(jobs[0], None, self._failure(error))])
+                _answer([(job, None, self._failure(error)) for job in jobs])
             return
         _answer([(job, result, None) for job, result in zip(jobs, results, strict=True)])
         self._hub.announce(transaction.ready_queues, transaction.final_ids)
@@ -317,7 +331,8 @@ class _Writer(_Thread):
         with self._lock:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                results = [job.run(transaction) for job in jobs]
+                # What was given up while the locks were waited for is not done any more.
+                results = [None if job.future.done() else job.run(transaction) for job in jobs]
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -329,17 +344,22 @@ class _Writer(_Thread):
         """Bring the WAL back into the file once it is large; a long reader only delays it."""
         try:
             size = self._wal.stat().st_size
-            if size < self._checkpoint_at:
-                return
-            with self._lock:
-                self._connection.execute("PRAGMA busy_timeout = 50")
-                query = "PRAGMA wal_checkpoint(TRUNCATE)"
-                busy = self._connection.execute(query).fetchone()[0]
-                self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
-            self._checkpoint_at = size + CHECKPOINT_RETRY_BYTES if busy else CHECKPOINT_BYTES
+            if size < CHECKPOINT_BYTES:
+                self._checkpoint_at = CHECKPOINT_BYTES
+            if size >= self._checkpoint_at:
+                self._checkpoint_at = size + CHECKPOINT_RETRY_BYTES
+                self._checkpoint()
         except (sqlite3.Error, OSError) as error:
-            self._checkpoint_at += CHECKPOINT_RETRY_BYTES
             logger.warning("checkpoint of %s: %s", self._path, error)
+
+    def _checkpoint(self) -> None:
+        """Bring back what readers let go of now; they are not waited for."""
+        with self._lock:
+            self._connection.execute("PRAGMA busy_timeout = 50")
+            try:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
 
 
 def _answer(answers: list[tuple[_Job, Any, BaseException | None]]) -> None:

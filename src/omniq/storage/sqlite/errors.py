@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 
 from omniq.exceptions import SchemaError, StorageError, StorageUnavailableError
@@ -16,17 +17,35 @@ _ADVICE = {
     "SQLITE_NOTADB": "the file is not an SQLite database",
     "SQLITE_CORRUPT": "the database file is damaged; restore it from a backup",
 }
-_LATER = {"SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_BUSY", "SQLITE_LOCKED"}
+_LATER = _ADVICE.keys() - {"SQLITE_NOTADB", "SQLITE_CORRUPT"}
+"""What may have passed when tried again: a full disk, a quota, a lock, missing permissions."""
+_OF_THE_SYSTEM = {
+    errno.ENOENT: "SQLITE_CANTOPEN",
+    errno.EACCES: "SQLITE_READONLY",
+    errno.EPERM: "SQLITE_READONLY",
+    errno.EROFS: "SQLITE_READONLY",
+    errno.ENOSPC: "SQLITE_FULL",
+}
 
 
 def translated(error: sqlite3.Error | OSError, path: str) -> StorageError:
     """Return our error for one of the driver's or the file system's."""
     if isinstance(error, OSError):
-        return StorageUnavailableError(f"sqlite database {path}: {error.strerror or error}")
-    name = getattr(error, "sqlite_errorname", "") or ""
-    base = "_".join(name.split("_")[:2])
+        base, said = _OF_THE_SYSTEM.get(error.errno or 0, "SQLITE_IOERR"), error.strerror or error
+    else:
+        base, said = _base_name(error), error
     advice = _ADVICE.get(base)
-    text = f"sqlite database {path}: {error}" + (f" ({advice})" if advice else "")
-    if "no such table" in str(error) or "no such column" in str(error):
+    text = f"sqlite database {path}: {said}" + (f" ({advice})" if advice else "")
+    if "no such table" in text or "no such column" in text:
         return SchemaError(f"{text}; the schema was changed by another program")
     return StorageUnavailableError(text) if base in _LATER else StorageError(text)
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether a lock of another program kept the transaction from beginning."""
+    return isinstance(error, sqlite3.Error) and _base_name(error) == "SQLITE_BUSY"
+
+
+def _base_name(error: sqlite3.Error) -> str:
+    name = getattr(error, "sqlite_errorname", "") or ""
+    return "_".join(name.split("_")[:2])

@@ -81,10 +81,10 @@ class SQLiteQueue(BaseQueue):
         return f"{type(self).__name__}({str(self._db.path)!r})"
 
     async def _open(self) -> None:
-        await self._db.open()
+        await self._db.open(self)
 
     async def _close(self) -> None:
-        await self._db.close()
+        await self._db.close(self)
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         payloads = [self._codec.encode(task) for task in tasks]

@@ -43,10 +43,10 @@ class _SQLiteStorage:
         return f"{type(self).__name__}({str(self._db.path)!r})"
 
     async def _open(self) -> None:
-        await self._db.open()
+        await self._db.open(self)
 
     async def _close(self) -> None:
-        await self._db.close()
+        await self._db.close(self)
 
 
 class SQLiteResultStorage(_SQLiteStorage, BaseResultStorage):

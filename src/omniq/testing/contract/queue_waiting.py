@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -195,10 +196,16 @@ class WaitContract:
     async def test_waiters_of_other_loops_are_woken(self, queue: BaseQueue) -> None:
         """A queue is bound to no event loop."""
 
-        def in_another_loop() -> Any:
-            return asyncio.run(self._claimed(queue))
+        starts = threading.Event()
 
-        async with returning(lambda: asyncio.to_thread(in_another_loop)):
+        async def wait_there() -> None:
+            assert await queue.dequeue() is None
+            starts.set()
+            await self._claimed(queue)
+
+        async with returning(lambda: asyncio.to_thread(asyncio.run, wait_there())):
+            await asyncio.to_thread(starts.wait, TIMEOUT_SECONDS)
+            await asyncio.sleep(0.05)  # until that loop sleeps: there is no telling from here
             await queue.enqueue(make_task("a"))
 
         assert await status_of(queue, "a") is TaskStatus.RUNNING

@@ -33,6 +33,17 @@ local function call_many(command, key, arguments, step)
   end
 end
 
+-- Cut a text into parts of these lengths. The driver takes microseconds for each argument, so a batch
+-- comes as one: its data joined, and what a script reads of it packed.
+local function cut(text, lengths)
+  local parts, first = {}, 1
+  for n = 1, #lengths do
+    parts[n] = string.sub(text, first, first + lengths[n] - 1)
+    first = first + lengths[n]
+  end
+  return parts
+end
+
 -- MGET of any number of keys.
 local function get_many(keys)
   if #keys == 0 then

@@ -1,19 +1,20 @@
--- Store results. ARGV: now, the time the store keeps a result after its end (grace), then for each
--- result: task id, claim_count, end of its life (or ''), data. Returns one character a result:
--- '1' stands now, '0' one of a later claim stood already.
+-- Store results. ARGV: microseconds the store keeps a result after its end (grace), the batch, the
+-- lengths of the data, the data. An item of the batch is a task id, a claim_count and the end of its
+-- life (or ''). Returns one character a result: '1' stands now, '0' one of a later claim stood already.
 local now, grace = server_now(), tonumber(ARGV[1])
 local IDS, ENDS = PREFIX .. 'results', PREFIX .. 'results:ends'
 
+local batch, data = cmsgpack.unpack(ARGV[2]), cut(ARGV[4], cmsgpack.unpack(ARGV[3]))
+
 local keys = {}
-for position = 2, #ARGV, 4 do
-  keys[#keys + 1] = PREFIX .. 'result:' .. ARGV[position]
+for n = 1, #batch do
+  keys[n] = PREFIX .. 'result:' .. batch[n][1]
 end
 local stored = get_many(keys)
 
 local answers, ids, ends, unlimited, last, claims = {}, {}, {}, {}, 0, {}
 for n = 1, #keys do
-  local position = 4 * n - 2
-  local id, claim, ends_at = ARGV[position], tonumber(ARGV[position + 1]), ARGV[position + 2]
+  local id, claim, ends_at = batch[n][1], batch[n][2], batch[n][3]
   local known = claims[id]
   if not known and stored[n] then
     known = parted(stored[n], now)
@@ -22,7 +23,7 @@ for n = 1, #keys do
     answers[n] = '0'
   else
     answers[n], claims[id] = '1', claim
-    local value = ARGV[position + 1] .. ':' .. ends_at .. ':' .. ARGV[position + 3]
+    local value = claim .. ':' .. ends_at .. ':' .. data[n]
     ids[#ids + 1] = 0
     ids[#ids + 1] = id
     if ends_at == '' then

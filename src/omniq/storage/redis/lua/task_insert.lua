@@ -1,7 +1,8 @@
--- Insert tasks. ARGV: now (or ''), the name of this write, the batch, then a payload for each task.
--- An item of the batch is an id, a record and the ids of its parents. Returns for each task the id
--- that stands for it, and '1' if that task was stored.
+-- Insert tasks. ARGV: now (or ''), the name of this write, the batch, the lengths of the payloads, the
+-- payloads. An item of the batch is an id, a record and the ids of its parents. Returns for each task
+-- the id that stands for it, and '1' if that task was stored.
 local nonce, batch = ARGV[2], cmsgpack.unpack(ARGV[3])
+local data = cut(ARGV[5], cmsgpack.unpack(ARGV[4]))
 now = moment(ARGV[1])
 
 local ids = {}
@@ -70,7 +71,7 @@ for n, item in ipairs(batch) do
       place(id, task)
       add(IDS_INDEX, '0', id)
       payloads[#payloads + 1] = PREFIX .. 'p:' .. id
-      payloads[#payloads + 1] = ARGV[3 + n]
+      payloads[#payloads + 1] = data[n]
     end
   end
   answer[2 * n - 1] = holder
