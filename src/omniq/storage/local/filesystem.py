@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from omniq.exceptions import ConfigError
 
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre"}
 _MOUNTS = Path("/proc/self/mountinfo")
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+"""How the system writes blanks and backslashes in the names of mount points."""
 
 
 def network_filesystem_of(folder: Path) -> str:
@@ -42,7 +45,7 @@ def filesystem_of(folder: Path, mounts: Path = _MOUNTS) -> str:
     target, best, kind = str(folder.resolve()), "", ""
     for line in lines:
         left, _, right = line.partition(" - ")
-        mount = left.split()[4].replace("\\040", " ")
+        mount = _ESCAPED.sub(lambda found: chr(int(found[1], 8)), left.split()[4])
         inside = target == mount or target.startswith(mount.rstrip("/") + "/")
         if inside and len(mount) >= len(best):
             best, kind = mount, right.split()[0]

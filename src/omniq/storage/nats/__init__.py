@@ -8,6 +8,7 @@ from omniq.storage.nats.events import (
     NatsEventStorage,
 )
 from omniq.storage.nats.link import NATSServer
+from omniq.storage.nats.queue import AsyncNATSQueue, AsyncNatsQueue, NATSQueue, NatsQueue
 from omniq.storage.nats.results import (
     AsyncNATSResultStorage,
     AsyncNatsResultStorage,
@@ -23,17 +24,21 @@ from omniq.storage.nats.schedules import (
 
 __all__ = [
     "AsyncNATSEventStorage",
+    "AsyncNATSQueue",
     "AsyncNATSResultStorage",
     "AsyncNATSScheduleStorage",
     "AsyncNatsEventStorage",
+    "AsyncNatsQueue",
     "AsyncNatsResultStorage",
     "AsyncNatsScheduleStorage",
     "NATSEventStorage",
     "NATSOptions",
+    "NATSQueue",
     "NATSResultStorage",
     "NATSScheduleStorage",
     "NATSServer",
     "NatsEventStorage",
+    "NatsQueue",
     "NatsResultStorage",
     "NatsScheduleStorage",
 ]

@@ -136,7 +136,7 @@ class Inserts:
 
 async def key_holder(shelf: Shelf, queue: str, key: str) -> tuple[int, str | None]:
     """Return the revision of a unique key, and the id of the live task that holds it, if any."""
-    found = await shelf.stream.last([_key_subject(shelf, queue, key)])
+    found = await shelf.stream.last([key_subject(shelf, queue, key)])
     if not found:
         return 0, None
     holder = found[0].data.decode()
@@ -147,10 +147,11 @@ async def key_holder(shelf: Shelf, queue: str, key: str) -> tuple[int, str | Non
 
 def key_frame(shelf: Shelf, queue: str, key: str, task_id: str, revision: int) -> Frame:
     """Return the message by which a task takes a unique key as it was last seen."""
-    return Frame(_key_subject(shelf, queue, key), task_id.encode(), lines({EXPECTED: revision}))
+    return Frame(key_subject(shelf, queue, key), task_id.encode(), lines({EXPECTED: revision}))
 
 
-def _key_subject(shelf: Shelf, queue: str, key: str) -> str:
+def key_subject(shelf: Shelf, queue: str, key: str) -> str:
+    """Return where it is kept who has a unique key."""
     return shelf.places.key(queue, sha256(key.encode()).hexdigest())
 
 

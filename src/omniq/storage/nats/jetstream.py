@@ -196,6 +196,19 @@ class Stream:
             ]
         )
 
+    async def news(
+        self, patterns: Sequence[str], starts: Sequence[int], subjects: Sequence[str]
+    ) -> tuple[list[list[Stored]], list[Stored]]:
+        """Return what `first_pages` and `last` return, in one round trip where that can be."""
+        if self.replicated:
+            return await self.first_pages(patterns, starts), await self.last(subjects)
+        requests: list[dict[str, Any]] = [
+            {"next_by_subj": pattern, "seq": max(1, start), "batch": PAGE}
+            for pattern, start in zip(patterns, starts, strict=True)
+        ]
+        *pages, last = await self._direct([*requests, {"multi_last": list(subjects)}])
+        return pages, last
+
     async def all(self, pattern: str) -> list[Stored]:
         """Return the last message of every matching subject (streams with one a subject)."""
         if self.replicated:

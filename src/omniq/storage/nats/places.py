@@ -96,6 +96,10 @@ class Places:
         group, letter, queue, task_id = subject[self._start :].split(".")
         return Place(group, STATUSES[letter], untoken(queue), untoken(task_id))
 
+    def queue_of(self, subject: str) -> str:
+        """Return the queue in a subject of `paused` or `name`."""
+        return untoken(subject.rpartition(".")[2])
+
     def anywhere(self, task_id: str, queue: str | None = None) -> str:
         """Return the pattern of all subjects a task can have; in any queue if none is given."""
         return f"{self.base}.*.*.{'*' if queue is None else token(queue)}.{token(task_id)}"

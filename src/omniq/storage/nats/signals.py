@@ -59,3 +59,47 @@ class Signals:
 
         if subjects:
             await self._server.call(speak)
+
+
+class Ears:
+    """Subscriptions of one event loop that outlast a wait, so that no signal falls between two.
+
+    Each hears one signal at most before it is renewed: a busy process is told once, not each time.
+    """
+
+    def __init__(self, server: NATSServer) -> None:
+        self._server = server
+        self._listening: dict[str, asyncio.Event] = {}
+
+    async def listen(self, patterns: Sequence[str]) -> bool:
+        """Listen on each pattern; whether that is new for one of them.
+
+        If so, what came before may have gone unheard: look once.
+        """
+        silent = [pattern for pattern in patterns if pattern not in self._listening]
+        if not silent:
+            return False
+
+        async def begin(wire: Wire) -> None:
+            for pattern in silent:
+                event = asyncio.Event()
+                self._listening[pattern] = event
+                wire.listen(pattern, lambda _, event=event: event.set(), most=1)
+                wire.when_lost(event.set)
+
+        await self._server.call(begin)
+        return True
+
+    async def heard(self, patterns: Sequence[str], seconds: float) -> bool:
+        """Wait until something is heard on one of the patterns, which ends its listening."""
+        events = {pattern: self._listening[pattern] for pattern in patterns}
+        waits = [asyncio.ensure_future(event.wait()) for event in events.values()]
+        try:
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        for pattern, event in events.items():
+            if event.is_set():
+                self._listening.pop(pattern, None)
+        return any(event.is_set() for event in events.values())

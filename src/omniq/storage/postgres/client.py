@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from omniq.storage.postgres.errors import is_drivers, sqlstate_of
@@ -48,15 +49,22 @@ class Client:
         Raises:
             TimeoutError: it took longer; whether the server did it is not known.
         """
-        async with asyncio.timeout(seconds), self._slots:
-            connection = await self._take()
-            try:
-                result = await work(connection)
-            except BaseException as error:
-                self._put_back(connection, usable=_left_in_order(error))
-                raise
-            self._put_back(connection, usable=True)
-            return result
+        try:
+            async with asyncio.timeout(seconds), self._slots:
+                return await self._use_one(work)
+        except TimeoutError:
+            self._drop_idle()  # what swallowed this answer may have swallowed those connections
+            raise
+
+    async def _use_one(self, work: Callable[[Connection[Any]], Awaitable[R]]) -> R:
+        connection = await self._take()
+        try:
+            result = await work(connection)
+        except BaseException as error:
+            self._put_back(connection, usable=_left_in_order(error))
+            raise
+        self._put_back(connection, usable=True)
+        return result
 
     async def close(self) -> None:
         """Close all connections; those in use when their call is done. Idempotent."""
@@ -91,6 +99,10 @@ class Client:
         else:
             self._part(connection)
 
+    def _drop_idle(self) -> None:
+        while self._idle:
+            self._part(self._idle.pop()[0])
+
     def _part(self, connection: Connection[Any]) -> None:
         task = asyncio.create_task(_closed(connection), name="omniq-postgres-close")
         self._partings.add(task)
@@ -106,6 +118,23 @@ class Client:
                 await _closed(self._idle.pop()[0])
             if self._partings:
                 await asyncio.wait(self._partings)
+
+
+@asynccontextmanager
+async def transaction(connection: Connection[Any]) -> AsyncGenerator[None]:
+    """Run the block in a transaction: committed at its end, rolled back after an error.
+
+    Not the driver's own, which waits for a rollback even on a connection that has gone silent;
+    there is nothing to roll back where `Client` closes the connection anyway.
+    """
+    await connection.execute("BEGIN")
+    try:
+        yield
+    except Exception as error:
+        if _left_in_order(error):
+            await connection.execute("ROLLBACK")
+        raise
+    await connection.execute("COMMIT")
 
 
 def _left_in_order(error: BaseException) -> bool:

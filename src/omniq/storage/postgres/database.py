@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Unpack
 
 from omniq.exceptions import ConfigError, StorageUnavailableError
 from omniq.ids import new_token
-from omniq.storage.postgres.client import Client
+from omniq.storage.postgres.client import Client, transaction
 from omniq.storage.postgres.errors import is_aborted, is_drivers, load_driver, translated
 from omniq.storage.postgres.listener import Listener
 from omniq.storage.postgres.notify import Channels, Notifier
@@ -140,7 +140,7 @@ class Database:
         """Run `work` in a transaction; again from the start when the server aborted it."""
 
         async def whole(connection: Connection[Any]) -> R:
-            async with connection.transaction():
+            async with transaction(connection):
                 return await work(connection)
 
         return await self.run(whole, seconds=seconds)

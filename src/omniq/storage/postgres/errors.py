@@ -97,6 +97,8 @@ def _without_code(error: BaseException, message: str) -> StorageError:
         )
     if isinstance(error, ValueError):
         return StorageError(message)
+    if isinstance(error, ConnectionRefusedError):
+        return StorageUnavailableError(f"{message} (no server answers there)")
     if isinstance(error, ConnectionResetError | BrokenPipeError | ConnectionAbortedError):
         return AnswerLostError(message)
     return StorageUnavailableError(message)

@@ -15,6 +15,7 @@ from omniq.exceptions import StorageUnavailableError
 from omniq.models.task import Task, TaskStatus
 from omniq.serialization import RecordCodec
 from omniq.storage.base import Inserted
+from omniq.storage.postgres.client import transaction
 from omniq.storage.postgres.database import Database, RunAgain
 from omniq.storage.postgres.errors import AnswerLostError, sqlstate_of
 from omniq.storage.postgres.rows import columns, task_values
@@ -102,7 +103,7 @@ class TaskInserts:
             try:
                 if path is not _Path.RELATED:
                     return await self._insert_plain(connection, news, now, wakes, path)
-                async with connection.transaction():
+                async with transaction(connection):
                     return await self._insert_related(connection, news, now, wakes)
             except Exception as error:
                 if sqlstate_of(error) != _UNIQUE_VIOLATION:

@@ -13,6 +13,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omniq.exceptions import ConfigError, SchemaError, StorageUnavailableError
+from omniq.storage.postgres.client import transaction
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -177,20 +178,29 @@ async def ensure_schema(connection: Connection[Any], names: Tables, *, migrate: 
             f"the tables of {names.schema}.{names.prefix} have version {version}, not {VERSION}; "
             "run `omniq migrate-schema`"
         )
-    async with connection.transaction():
+    async with transaction(connection):
         await connection.execute(
             "SELECT pg_advisory_xact_lock($1::bigint)", lock_key(names, "migrate")
         )
         version = await schema_version(connection, names)
         if version < VERSION:
-            query = "SELECT to_regnamespace($1) IS NULL"
-            missing = await connection.fetchval(query, f'"{names.schema}"')
+            query = "SELECT count(*) = 0 FROM pg_catalog.pg_namespace WHERE nspname = $1"
+            missing = await connection.fetchval(query, names.schema)
             await connection.execute(migration_sql(names, version, make_schema=missing))
 
 
 async def schema_version(connection: Connection[Any], names: Tables) -> int:
-    """Return the version of the tables; 0 where there are none."""
-    if await connection.fetchval("SELECT to_regclass($1)::text", names.meta) is None:
+    """Return the version of the tables; 0 where there are none.
+
+    The catalogue is read as a table: `to_regclass` may answer from a cache, and miss what another
+    session has made while this one waited for its lock.
+    """
+    look = (
+        "SELECT count(*) FROM pg_catalog.pg_class c "
+        "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = $1 AND c.relname = $2"
+    )
+    if not await connection.fetchval(look, names.schema, f"{names.prefix}_meta"):
         return 0
     query = f"SELECT value FROM {names.meta} WHERE key = 'schema_version'"  # noqa: S608 - checked names
     return int(await connection.fetchval(query))

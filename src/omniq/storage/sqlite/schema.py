@@ -121,7 +121,7 @@ def ensure_schema(connection: sqlite3.Connection, names: Tables) -> None:
     """Create the tables, or bring them to this version. Call inside a write transaction.
 
     Raises:
-        SchemaError: they were laid out by a newer version.
+        SchemaError: they were laid out by a newer version, or by another program.
     """
     found = connection.execute(
         "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (names.meta,)
@@ -132,7 +132,10 @@ def ensure_schema(connection: sqlite3.Connection, names: Tables) -> None:
                 connection.execute(statement)
         return
     query = f"SELECT value FROM {names.meta} WHERE key = 'schema_version'"  # noqa: S608 - checked name
-    (version,) = connection.execute(query).fetchone()
+    row = connection.execute(query).fetchone()
+    if row is None:
+        raise SchemaError(f"the table {names.meta} is another program's; choose another namespace")
+    (version,) = row
     if version > VERSION:
         raise SchemaError(
             f"the tables have schema version {version}, this OmniQ knows {VERSION}; upgrade it"

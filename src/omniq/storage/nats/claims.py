@@ -1,0 +1,183 @@
+"""Claiming: look what is new, choose the first, and take each by its revision."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from omniq import lifecycle
+from omniq.clock import utcnow
+from omniq.models.task import TaskStatus
+from omniq.storage.nats.dependants import Dependants
+from omniq.storage.nats.jetstream import PAGE
+from omniq.storage.nats.line import Line, is_due
+from omniq.storage.nats.places import READY, TIMED
+from omniq.storage.nats.records import Record, bare_task
+from omniq.storage.nats.shelf import ATTEMPTS, Shelf, Write, becoming
+
+PROMOTED_PER_CLAIM = 1000
+PROVED = 200
+WIDEST_SPREAD = 8
+
+
+class Wish(NamedTuple):
+    """What a claim asks for; `now` is None where the server's clock decides what is due."""
+
+    queues: list[str]
+    worker_id: str
+    lease_token: str
+    limit: int
+    lease_seconds: float
+    now: datetime | None
+
+
+class Claims:
+    """The lines of one event loop."""
+
+    def __init__(self, shelf: Shelf, dependants: Dependants) -> None:
+        self._shelf = shelf
+        self._dependants = dependants
+        self._lines: dict[str, Line] = {}
+        self._looking = asyncio.Lock()
+        self._spread = 1
+        self._paused: set[str] = set()
+
+    async def claim(self, wish: Wish) -> list[Record]:
+        """Lease tasks; return their records in the order they are to run."""
+        taken: dict[str, list[Record]] = {}
+        left = wish.limit
+        try:
+            for _ in range(ATTEMPTS):
+                open_queues = await self.look(wish.queues, wish.now)
+                chosen = self._chosen(open_queues, left, wish.now)
+                records = await self._take(wish, chosen, open_queues)
+                for record in records:
+                    taken.setdefault(record.place.queue, []).append(record)
+                left -= len(records)
+                refused = len(chosen) - len(records)
+                if not refused:
+                    self._spread = max(1, self._spread // 2)
+                if not left or not refused:
+                    break
+                await self._after_refusals(open_queues, refused, len(chosen))
+        except BaseException:
+            self._lines.clear()  # what was chosen and not settled is still in the stream
+            raise
+        return [record for queue in wish.queues for record in sorted(taken.get(queue, ()), key=_order)]
+
+    async def look(self, queues: Sequence[str], now: datetime | None) -> list[str]:
+        """Take in what is new of these queues; return those that are not paused, in order."""
+        async with self._looking:
+            await self._take_in(queues)
+            open_queues = [queue for queue in queues if queue not in self._paused]
+            if now is not None:
+                for queue in open_queues:
+                    await self._ring(queue, now)
+            return open_queues
+
+    def has_ready(self, queues: Sequence[str]) -> bool:
+        """Whether these queues have something claimable, by the last look."""
+        lines = (self._lines.get(queue) for queue in queues if queue not in self._paused)
+        return any(line is not None and line.has_ready() for line in lines)
+
+    def _chosen(self, queues: Sequence[str], limit: int, now: datetime | None) -> list[Record]:
+        chosen: list[Record] = []
+        for queue in queues:
+            if len(chosen) < limit:
+                line = self._lines[queue]
+                chosen += line.choose(limit - len(chosen), now, self._spread)
+        return chosen
+
+    async def _take(
+        self, wish: Wish, chosen: Sequence[Record], queues: Sequence[str]
+    ) -> list[Record]:
+        """Claim the chosen and promote what else came due; return what was claimed."""
+        now = wish.now or utcnow()
+        ends_at = now + timedelta(seconds=wish.lease_seconds)
+        writes = [self._claimed(record, wish, now, ends_at) for record in chosen]
+        overdue = [
+            record
+            for queue in queues
+            for record in self._lines[queue].overdue(wish.now, PROMOTED_PER_CLAIM)
+        ]
+        writes += [becoming(record, lifecycle.promote(bare_task(record))) for record in overdue]
+        answers = await self._shelf.write(writes)
+        for record in answers[len(chosen) :]:
+            if record is not None:
+                self._lines[record.place.queue].add(record)
+        return [record for record in answers[: len(chosen)] if record is not None]
+
+    def _claimed(self, record: Record, wish: Wish, now: datetime, ends_at: datetime) -> Write:
+        after = lifecycle.claim(
+            bare_task(record),
+            worker_id=wish.worker_id,
+            lease_token=wish.lease_token,
+            lease_ends_at=ends_at,
+            now=now,
+        )
+        return becoming(record, after)
+
+    async def _take_in(self, queues: Sequence[str]) -> None:
+        places, stream = self._shelf.places, self._shelf.stream
+        names = list(dict.fromkeys(queues))
+        patterns = [places.some(READY, queue=queue) for queue in names]
+        lines = [self._line(queue) for queue in names]
+        paused = [places.paused(queue) for queue in names]
+        pages, halted = await stream.news(patterns, [line.seen + 1 for line in lines], paused)
+        stopped = {places.queue_of(stored.subject) for stored in halted}
+        self._paused = (self._paused - set(names)) | stopped
+        waiting: list[Record] = []
+        for pattern, line, page in zip(patterns, lines, pages, strict=True):
+            is_new = line.seen == 0
+            while page:
+                for record in map(self._shelf.codec.record, page):
+                    if record.head.status == TaskStatus.WAITING.value:
+                        waiting.append(record)
+                    else:
+                        line.add(record)
+                line.seen = page[-1].sequence
+                (page,) = (
+                    await stream.first_pages([pattern], [line.seen + 1])
+                    if len(page) >= PAGE
+                    else ([],)
+                )
+            if is_new:
+                line.is_whole()
+        if waiting:
+            await self._dependants.look_after(waiting, utcnow())
+
+    async def _ring(self, queue: str, now: datetime) -> None:
+        """Take in what is due at a moment of the caller's: the server goes by its own clock."""
+        line = self._lines[queue]
+        for stored in await self._shelf.stream.all(self._shelf.places.some(TIMED, queue=queue)):
+            record = self._shelf.codec.record(stored)
+            if is_due(record, now):
+                line.add(record)
+
+    async def _after_refusals(self, queues: Sequence[str], refused: int, tried: int) -> None:
+        """Spread out when others claim too; see what still stands when most was gone."""
+        if 4 * refused > tried:
+            self._spread = min(WIDEST_SPREAD, 2 * self._spread)
+        if 2 * refused > tried:
+            await self._prove(queues)
+
+    async def _prove(self, queues: Sequence[str]) -> None:
+        """Drop those of the first records that are gone."""
+        firsts = [record for queue in queues for record in self._lines[queue].first(PROVED)]
+        subjects = [self._shelf.places.subject(record.place) for record in firsts]
+        standing = {stored.sequence for stored in await self._shelf.stream.last(subjects)}
+        for record in firsts:
+            if record.sequence not in standing:
+                self._lines[record.place.queue].drop(record)
+
+    def _line(self, queue: str) -> Line:
+        line = self._lines.get(queue)
+        if line is None or line.is_overgrown():
+            line = self._lines[queue] = Line()
+        return line
+
+
+def _order(record: Record) -> tuple[int, int, str]:
+    return -record.head.priority, record.head.created_at, record.place.task_id

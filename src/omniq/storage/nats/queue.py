@@ -1,0 +1,215 @@
+"""`NATSQueue`: tasks in a JetStream stream."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import product
+from typing import Unpack
+
+from omniq.clock import from_micros, utcnow
+from omniq.loops import PerLoop
+from omniq.models.task import Task, TaskStatus
+from omniq.serialization import SerializationFormat
+from omniq.storage.nats.address import NATSOptions
+from omniq.storage.nats.changes import Changes
+from omniq.storage.nats.claims import Claims, Wish
+from omniq.storage.nats.component import NATSComponent, server_of
+from omniq.storage.nats.dependants import Dependants
+from omniq.storage.nats.frames import Frame
+from omniq.storage.nats.inserts import Inserts
+from omniq.storage.nats.link import NATSServer
+from omniq.storage.nats.places import GROUPS, READY, TIMED, Places
+from omniq.storage.nats.purges import Purges
+from omniq.storage.nats.records import TaskCodec
+from omniq.storage.nats.shelf import Shelf
+from omniq.storage.nats.signals import Ears, Signals
+from omniq.storage.queue import BaseQueue
+from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
+
+LONGEST_SLEEP_SECONDS = 5.0
+FINAL_POLL_SECONDS = 0.5
+LISTENED_IDS = 100
+
+
+class NATSQueue(NATSComponent, BaseQueue):
+    """Tasks in the stream ``<namespace>_tasks``, shared by any number of processes and machines.
+
+    A process that claims keeps an index of the ready tasks of its queues in memory, about one
+    kilobyte each.
+
+    Args:
+        servers: one URL or several, see `omniq.storage.nats.address`.
+        serialization_format: of new payloads; each says its own format when read.
+        server: share this handle instead of making one.
+        options: see `NATSOptions`.
+    """
+
+    def __init__(
+        self,
+        servers: str | Sequence[str] | None = None,
+        *,
+        serialization_format: SerializationFormat = "json",
+        server: NATSServer | None = None,
+        **options: Unpack[NATSOptions],
+    ) -> None:
+        super().__init__()
+        self._server = server_of(servers, server, options)
+        self._places = Places(self._server.prefix)
+        self._codec = TaskCodec(self._places, serialization_format)
+        self._shelf = Shelf(self._server, self._codec, self._places)
+        self._stream = self._shelf.stream
+        self._signals = Signals(self._server)
+        self._dependants = Dependants(self._shelf, self._signals)
+        self._inserts = Inserts(self._shelf, self._dependants)
+        self._changes = Changes(self._shelf, self._dependants)
+        self._purges = Purges(self._shelf)
+        self._claims: PerLoop[Claims] = PerLoop(lambda: Claims(self._shelf, self._dependants))
+        self._ears: PerLoop[Ears] = PerLoop(lambda: Ears(self._server))
+        self._listed: list[str] = []
+
+    async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
+        return await self._inserts.insert(tasks, now or utcnow())
+
+    async def _claim(
+        self,
+        queues: list[str],
+        worker_id: str,
+        lease_token: str,
+        limit: int,
+        lease_seconds: float,
+        now: datetime | None,
+    ) -> list[Task]:
+        wish = Wish(queues, worker_id, lease_token, limit, lease_seconds, now)
+        return [self._codec.task(record) for record in await self._claims.get().claim(wish)]
+
+    async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]:
+        return await self._changes.swap(changes, now or utcnow())
+
+    async def _extend(
+        self, leases: list[Lease], lease_seconds: float, now: datetime | None
+    ) -> list[Task]:
+        ends_at = (now or utcnow()) + timedelta(seconds=lease_seconds)
+        return [self._codec.task(one) for one in await self._changes.extend(leases, ends_at)]
+
+    async def _get(self, task_ids: list[str]) -> list[Task | None]:
+        found = await self._shelf.read(list(dict.fromkeys(task_ids)))
+        records = [found.get(task_id) for task_id in task_ids]
+        return [None if record is None else self._codec.task(record) for record in records]
+
+    async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
+        ids = await self._ids(where, after)
+        page: list[Task] = []
+        for start in range(0, len(ids), limit):
+            wanted = ids[start : start + limit]
+            found = await self._shelf.read(wanted)
+            tasks = [self._codec.task(found[one]) for one in wanted if one in found]
+            page += [task for task in tasks if where.matches(task)]
+            if len(page) >= limit:
+                break
+        if len(page) >= limit:
+            last = page[limit - 1].id
+            self._listed = [last, *(one for one in ids if one > last)]
+        return page[:limit]
+
+    async def _ids(self, where: TaskFilter, after: str | None) -> list[str]:
+        """All ids that may match, after this one. Going on with a page needs no new listing."""
+        listed, self._listed = self._listed, []
+        if after is not None and listed and listed[0] == after:
+            return listed[1:]
+        ids: set[str] = set()
+        for pattern in self._patterns(where):
+            subjects = await self._stream.subjects(pattern)
+            ids.update(self._places.read(subject).task_id for subject in subjects)
+        return sorted(one for one in ids if after is None or one > after)
+
+    def _patterns(self, where: TaskFilter) -> list[str]:
+        kinds: list[tuple[str, TaskStatus | None]] = [("*", None)]
+        if where.statuses:
+            kinds = [(group, status) for status in where.statuses for group in GROUPS[status]]
+        queues: list[str | None] = list(where.queues) or [None]
+        return [
+            self._places.some(group, status, queue)
+            for (group, status), queue in product(kinds, queues)
+        ]
+
+    async def _counts(self) -> Counts:
+        subjects = await self._stream.subjects(self._places.name())
+        queues = sorted(self._places.queue_of(subject) for subject in subjects)
+        keys = [
+            (queue, status, group)
+            for queue in queues
+            for status, groups in GROUPS.items()
+            for group in groups
+        ]
+        patterns = [self._places.some(group, status, queue) for queue, status, group in keys]
+        numbers = await self._stream.count(patterns) if patterns else []
+        counts: Counts = {}
+        for (queue, status, _), number in zip(keys, numbers, strict=True):
+            if number:
+                of_queue = counts.setdefault(queue, {})
+                of_queue[status] = of_queue.get(status, 0) + number
+        return counts
+
+    async def _purge(self, finished_before: datetime, limit: int) -> int:
+        return await self._purges.purge(finished_before, limit)
+
+    async def _set_paused(self, queue_name: str, paused: bool) -> None:
+        subject = self._places.paused(queue_name)
+        if paused:
+            await self._stream.publish([Frame(subject, b"paused")])
+            return
+        await self._stream.purge(subject)
+        await self._signals.tell([self._places.resumed(queue_name)])
+
+    async def _paused(self) -> set[str]:
+        subjects = await self._stream.subjects(self._places.paused())
+        return {self._places.queue_of(subject) for subject in subjects}
+
+    async def _next_due(self, queues: list[str]) -> datetime | None:
+        dues: list[int] = []
+        for queue in queues:
+            for group, status in (
+                (TIMED, None),
+                (READY, TaskStatus.SCHEDULED),
+                (READY, TaskStatus.RUNNING),
+            ):
+                for stored in await self._stream.all(self._places.some(group, status, queue)):
+                    due_at = self._codec.record(stored).head.due_at
+                    if due_at is not None:
+                        dues.append(due_at)
+        return from_micros(min(dues)) if dues else None
+
+    async def _wait(self, queues: list[str], timeout: float) -> None:
+        ears, claims = self._ears.get(), self._claims.get()
+        patterns = {queue: self._places.wakes(queue) for queue in queues}
+        ends_at = time.monotonic() + timeout
+        while True:
+            if await ears.listen(list(patterns.values())):
+                await claims.look(queues, None)
+            left = ends_at - time.monotonic()
+            if claims.has_ready(queues) or left <= 0:
+                return
+            if not await ears.heard(list(patterns.values()), min(left, LONGEST_SLEEP_SECONDS)):
+                await claims.look(queues, None)
+
+    async def _wait_final(self, task_ids: list[str], timeout: float) -> None:
+        ends_at = time.monotonic() + timeout
+        subjects = [self._places.final(task_id) for task_id in task_ids[:LISTENED_IDS]]
+        while (left := ends_at - time.monotonic()) > 0:
+            async with self._signals.listening(subjects) as heard:
+                found = await self._shelf.read(task_ids)
+                if len(found) < len(set(task_ids)):
+                    return
+                if any(record.head.finished_at is not None for record in found.values()):
+                    return
+                if await heard(min(left, FINAL_POLL_SECONDS)):
+                    return
+            await asyncio.sleep(0)
+
+
+AsyncNATSQueue = NATSQueue
+NatsQueue = NATSQueue
+AsyncNatsQueue = NATSQueue

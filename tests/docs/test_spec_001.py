@@ -1,0 +1,126 @@
+"""Specification 001, file storage: each Python example as written, and the tree it documents."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omniq.backend.file import FileBackend
+from omniq.clock import utcnow
+from omniq.exceptions import CapabilityError
+from omniq.models import (
+    EventType,
+    ResultStatus,
+    Schedule,
+    ScheduleType,
+    Task,
+    TaskEvent,
+    TaskResult,
+    TaskStatus,
+)
+from omniq.models.config import FileConfig
+
+PAGE = Path(__file__).parent / "spec/file_storage.md"
+BLOCKS = re.compile(r"^### (.+?)$|^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+NAMES = {
+    "asyncio": asyncio,
+    "EventType": EventType,
+    "FileBackend": FileBackend,
+    "FileConfig": FileConfig,
+    "ResultStatus": ResultStatus,
+    "Schedule": Schedule,
+    "ScheduleType": ScheduleType,
+    "Task": Task,
+    "TaskEvent": TaskEvent,
+    "TaskResult": TaskResult,
+    "TaskStatus": TaskStatus,
+}
+"""What the shorter examples take for imported."""
+
+
+def examples() -> dict[str, str]:
+    """The examples by the heading above each, numbered where one heading has several."""
+    found: dict[str, str] = {}
+    heading = ""
+    for title, code in BLOCKS.findall(PAGE.read_text()):
+        heading = title or heading
+        if code:
+            name = heading if heading not in found else f"{heading} {len(found)}"
+            found[name] = code
+    return found
+
+
+async def prepare(backend: FileBackend) -> None:
+    """Store what the examples look up by name."""
+    async with backend:
+        await backend.get_task_queue().enqueue(Task(func="f", id="task_id", queue_name="apart"))
+        await backend.get_result_storage().store_result("old", 1, ttl=3600)
+
+
+def run(code: str, names: dict[str, Any]) -> None:
+    """Execute code that may await at its top level."""
+    compiled = compile(code, str(PAGE), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    ended = eval(compiled, names)
+    if inspect.iscoroutine(ended):
+        asyncio.run(ended)
+
+
+@pytest.mark.parametrize("name", examples())
+def test_example_runs_as_written(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder of its own, with the backend and the task that the text before it made."""
+    monkeypatch.chdir(tmp_path)
+    backend = FileBackend(base_dir="./omniq_data")
+    asyncio.run(prepare(backend))
+    code = examples()[name]
+    names = {**NAMES, "backend": backend, "task": Task(func="f")}
+
+    if 'fs_protocol="s3")\n\nasync with' in code:
+        with pytest.raises(CapabilityError):
+            run(code, names)
+    else:
+        run(code, names)
+
+
+def test_specification_has_all_its_examples() -> None:
+    """The reader above finds each block of code."""
+    assert len(examples()) == PAGE.read_text().count("```python\n")
+
+
+async def test_the_tree_is_the_documented_one(tmp_path: Path) -> None:
+    """Every folder the page draws."""
+    async with FileBackend(base_dir=str(tmp_path), fs_protocol="file") as backend:
+        queue = backend.get_task_queue()
+        for name in ("default", "high_priority"):
+            await queue.enqueue_many([Task(func="f", queue_name=name) for _ in range(3)])
+        done, _ = await queue.claim(["default"], worker_id="w", lease_token="t", limit=2)
+        await queue.complete(done)
+        event = TaskEvent(
+            task_id=done.id, event_type=EventType.COMPLETED, timestamp=utcnow() - timedelta(days=1)
+        )
+        await backend.get_event_storage().log_event(event)
+
+    drawn = ["tasks/default/pending", "tasks/default/running", "tasks/default/completed"]
+    drawn += ["tasks/high_priority", "results/success", "results/failed"]
+    drawn += ["schedules/active", "schedules/paused", "schedules/completed"]
+    drawn.append(event.timestamp.strftime("events/%Y/%m/%d"))
+    for folder in drawn:
+        assert (tmp_path / folder).is_dir(), folder
+
+
+async def test_cleanup_statistics_have_four_numbers(tmp_path: Path) -> None:
+    """Always the same keys."""
+    async with FileBackend(base_dir=str(tmp_path)) as backend:
+        stats = await backend.cleanup_expired()
+
+    assert stats == dict.fromkeys(
+        ["expired_tasks", "expired_results", "expired_events", "expired_schedules"], 0
+    )

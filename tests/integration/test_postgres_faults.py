@@ -1,0 +1,272 @@
+"""PostgreSQL when things go wrong: servers that die, lost answers, races; and its query plans."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from omniq import lifecycle
+from omniq.backend.postgres import PostgresBackend
+from omniq.clock import utcnow
+from omniq.exceptions import StorageUnavailableError
+from omniq.models.task import Task, TaskStatus
+from omniq.storage.base import Change, Inserted, Lease
+from omniq.storage.postgres import PostgresQueue, database, listener
+from omniq.storage.postgres import queue as queue_module
+from omniq.storage.postgres.claims import ClaimStatements
+from omniq.storage.postgres.schema import tables
+from omniq.storage.postgres.statements import WriteStatements
+from omniq.testing.waiting import wait_until
+from tests.servers.postgres import DURABLE, postgres, postgres_url, schema
+from tests.servers.proxy import Proxy, proxy
+
+
+@pytest.fixture
+async def backend() -> AsyncIterator[PostgresBackend]:
+    async with PostgresBackend(postgres_url(), schema=schema()) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def tunnel() -> AsyncIterator[Proxy]:
+    async with proxy(urlsplit(postgres_url()).port or 5432) as opened:
+        yield opened
+
+
+def through(tunnel: Proxy, name: str, **options: Any) -> PostgresQueue:
+    """A queue that reaches the server through the proxy."""
+    url = f"postgresql://postgres@127.0.0.1:{tunnel.port}/postgres"
+    return PostgresQueue(url, schema=name, **options)
+
+
+# Servers and connections
+
+
+async def test_a_killed_server_loses_nothing_acknowledged() -> None:
+    """It comes back on the same data, and everybody goes on without a restart."""
+    with postgres(*DURABLE) as server:
+        async with PostgresQueue(server.url) as queue:
+            waiting = asyncio.create_task(queue.dequeue("other", timeout=60))
+            ids = await queue.enqueue_many([Task(func="f") for _ in range(50)])
+            held = await queue.claim(["default"], worker_id="w", lease_token="t", limit=10)
+            server.kill()
+            with pytest.raises(StorageUnavailableError):
+                await queue.counts()
+            with pytest.raises(StorageUnavailableError):
+                await waiting
+            server.start()
+
+            async def is_back() -> bool:
+                try:
+                    return (await queue.get_queue_size()) == 40
+                except StorageUnavailableError:
+                    return False
+
+            await wait_until(is_back, description="the server recovered", timeout=20)
+            waiting = asyncio.create_task(queue.dequeue("other", timeout=60))
+            done = lifecycle.Completed()
+            changes = [Change(task, lifecycle.settle(task, done, utcnow())) for task in held]
+            assert all(await queue.swap(changes))
+            assert [task.id for task in await queue.list_tasks()] == sorted(ids)
+            await queue.enqueue(Task(func="f", queue_name="other"))
+            async with asyncio.timeout(10):
+                assert await waiting is not None
+
+
+async def test_a_lost_answer_to_an_enqueue_leaves_exactly_one_task(
+    backend: PostgresBackend, tunnel: Proxy
+) -> None:
+    """The task was stored, the connection died before we heard of it: it is recognised."""
+    name = backend.database.tables.schema
+    async with through(tunnel, name, listen=False, pool_size=1) as queue:
+        await queue.enqueue(Task(func="warm"))
+        tunnel.replies_to_lose = 1
+        for task in (Task(func="f"), Task(func="g", unique_key="k")):
+            assert await queue.enqueue(task) == task.id
+            tunnel.replies_to_lose = 1
+        tunnel.replies_to_lose = 0
+
+        assert Counter(task.func for task in await queue.list_tasks()) == Counter("fg") + Counter(
+            {"warm": 1}
+        )
+
+
+async def test_a_half_open_connection_is_noticed(
+    backend: PostgresBackend, tunnel: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a call nor the connection that listens waits for ever."""
+    monkeypatch.setattr(listener, "PING_SECONDS", 0.2)
+    monkeypatch.setattr(listener, "PING_DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr(queue_module, "POLL_SECONDS", 3600.0)
+    monkeypatch.setattr(queue_module, "POLL_UNHEARD_SECONDS", 3600.0)
+    name = backend.database.tables.schema
+    async with through(tunnel, name, command_timeout=0.5, connect_timeout=0.5) as queue:
+        taken = asyncio.create_task(queue.dequeue(timeout=3600))
+        ears = queue._db.listener()
+        assert ears is not None
+        await wait_until(lambda: ears.hears, description="it listens")
+        tunnel.silent = True
+        with pytest.raises(StorageUnavailableError, match="in time"):
+            await queue.counts()
+        await wait_until(lambda: not ears.hears, description="the listener noticed")
+        await backend.get_task_queue().enqueue(Task(func="f"))
+        tunnel.silent = False
+
+        async with asyncio.timeout(10):
+            assert await taken is not None
+
+
+# Races
+
+
+async def test_each_task_is_claimed_once_and_in_order(backend: PostgresBackend) -> None:
+    """Eight claimers on connections of their own."""
+    queue = backend.get_task_queue()
+    for start in range(0, 2000, 1000):
+        await queue.insert([Task(func="f", id=f"t{n:04}") for n in range(start, start + 1000)])
+    taken: list[str] = []
+
+    async def drain(worker: str) -> None:
+        async with PostgresQueue(postgres_url(), schema=_schema(backend)) as own:
+            while tasks := await own.claim(
+                ["default"], worker_id=worker, lease_token=worker, limit=random.randint(1, 40)
+            ):
+                ids = [task.id for task in tasks]
+                assert ids == sorted(ids)
+                taken.extend(ids)
+
+    await asyncio.gather(*(drain(f"w{n}") for n in range(8)))
+
+    assert sorted(taken) == [f"t{n:04}" for n in range(2000)]
+
+
+async def test_an_id_and_a_unique_key_are_taken_once(backend: PostgresBackend) -> None:
+    """Many clients insert the same tasks in different orders at once: no deadlock, one winner."""
+    queue = backend.get_task_queue()
+    names = [f"t{n}" for n in range(30)]
+
+    async def insert_all(client: int) -> list[Inserted]:
+        order = random.sample(names, len(names))
+        tasks = [Task(func="f", id=name) for name in order]
+        tasks += [Task(func="f", id=f"{name}-{client}", unique_key=name) for name in order]
+        return await queue.insert(random.sample(tasks, len(tasks)))
+
+    answers = await asyncio.gather(*(insert_all(n) for n in range(12)))
+
+    stored = Counter(item.task_id for answer in answers for item in answer if item.stored)
+    assert set(stored.values()) == {1}
+    assert len(stored) == 60
+    assert {item.task_id for answer in answers for item in answer} == set(stored)
+    assert await queue.get_queue_size() == 60
+
+
+async def test_heartbeats_and_settles_of_the_same_tasks_do_not_block_each_other(
+    backend: PostgresBackend,
+) -> None:
+    """They lock the same rows in whatever order they come."""
+    queue = backend.get_task_queue()
+    await queue.insert([Task(func="f", id=f"t{n:03}") for n in range(200)])
+    held = await queue.claim(["default"], worker_id="w", lease_token="t", limit=200)
+    leases = [Lease(task.id, task.claim_count, "t") for task in held]
+
+    async def beat() -> None:
+        for _ in range(20):
+            await queue.extend(random.sample(leases, len(leases)))
+
+    async def settle(part: list[Task]) -> list[bool]:
+        done = [
+            Change(task, lifecycle.settle(task, lifecycle.Completed(), utcnow())) for task in part
+        ]
+        return await queue.swap(random.sample(done, len(done)))
+
+    async def settle_all() -> list[bool]:
+        order = random.sample(held, len(held))
+        answers = await asyncio.gather(
+            *(settle(order[start : start + 40]) for start in range(0, 200, 40))
+        )
+        return [ok for answer in answers for ok in answer]
+
+    _, _, won = await asyncio.gather(beat(), beat(), settle_all())
+
+    assert all(won)
+
+
+async def test_no_child_is_forgotten_while_its_parent_ends(backend: PostgresBackend) -> None:
+    """Inserting a child and finishing its parent race; in whatever order, it becomes ready."""
+    queue = backend.get_task_queue()
+    async with PostgresQueue(postgres_url(), schema=_schema(backend)) as other:
+        for n in range(60):
+            parent = Task(func="p", id=f"p{n}", queue_name="parents")
+            await queue.enqueue(parent)
+            run = await queue.dequeue("parents")
+            assert run is not None
+            children = [Task(func="c", id=f"c{n}-{k}", depends_on=(parent.id,)) for k in range(3)]
+            await asyncio.gather(queue.complete(run), *(other.insert([c]) for c in children))
+
+    assert (await queue.counts())["default"] == {TaskStatus.PENDING: 180}
+
+
+async def test_a_finish_and_an_insert_of_the_same_id_leave_one_task(
+    backend: PostgresBackend,
+) -> None:
+    """A finished task moves to another table; its id stays taken all the while."""
+    queue = backend.get_task_queue()
+    async with PostgresQueue(postgres_url(), schema=_schema(backend)) as other:
+        for n in range(60):
+            task = Task(func="f", id=f"t{n}")
+            await queue.enqueue(task)
+            run = await queue.dequeue()
+            assert run is not None
+            again = [other.insert([task]) for _ in range(3)]
+            _, *answers = await asyncio.gather(queue.complete(run), *again)
+            assert answers == [[Inserted(task.id, stored=False)]] * 3
+
+    assert (await queue.counts())["default"] == {TaskStatus.COMPLETED: 60}
+
+
+def _schema(backend: PostgresBackend) -> str:
+    return backend.database.tables.schema
+
+
+# Plans
+
+
+def _hot_statements(name: str) -> dict[str, str]:
+    names = tables(name, "omniq")
+    claims, writes = ClaimStatements(names), WriteStatements(names)
+    return {
+        "claim": claims.claim,
+        "extend": claims.extend,
+        "pause": claims.pause,
+        "next_due": claims.next_due,
+        "insert": writes.insert,
+        "insert_fresh": writes.insert_fresh,
+        "swap": writes.swap,
+        "finish": writes.finish,
+        "requeue": writes.requeue,
+        "purge": writes.purge,
+    }
+
+
+async def test_no_statement_ever_reads_a_whole_table(backend: PostgresBackend) -> None:
+    """Planned on empty tables, as at the start of a program, they must suit full ones."""
+    connection = await asyncpg.connect(postgres_url(), server_settings=database.PLANS)
+    try:
+        for name, query in _hot_statements(_schema(backend)).items():
+            parameters = max(map(int, re.findall(r"\$(\d+)", query)))
+            await connection.execute(f"PREPARE {name} AS {query}")
+            nothing = ", ".join(["NULL"] * parameters)
+            rows = await connection.fetch(f"EXPLAIN EXECUTE {name}({nothing})")
+            plan = "\n".join(row[0] for row in rows)
+            for bad in ("Seq Scan on", "Bitmap Heap Scan", "Hash Join", "Merge Join"):
+                assert bad not in plan, f"{name}:\n{plan}"
+    finally:
+        await connection.close()
