@@ -53,7 +53,7 @@ def test_memory_has_one_url(url: str) -> None:
 )
 def test_three_slashes_are_relative_and_four_absolute(url: str, path: str) -> None:
     """As everybody writes SQLite URLs; a path with the usual ending is one too."""
-    assert database_of(url).path == Path(path).absolute()
+    assert database_of(url).path == Path(path).resolve()
 
 
 def test_options_are_part_of_the_url() -> None:

@@ -15,6 +15,17 @@ from omniq.storage.base import BaseEventStorage, BaseQueue
 
 _SURELY_STORABLE_BYTES = 64 << 10
 _CHUNK = 1000
+_SMALL = 1 << 62
+_SHORT = 1000
+
+
+def _is_small(value: object) -> bool:
+    """Whether a value is sure to be storable at a glance: None, a bool, a short number or text."""
+    if isinstance(value, int):  # a bool too
+        return type(value) in (int, bool) and -_SMALL <= value <= _SMALL
+    if isinstance(value, str):
+        return type(value) is str and len(value) <= _SHORT and value.isascii()
+    return value is None
 
 
 class Enqueuing:
@@ -84,6 +95,8 @@ class Enqueuing:
         """Whether no store can refuse the task for what it holds."""
         if task.unique_key is not None or task.depends_on:
             return False
+        if not task.metadata and all(map(_is_small, (*task.args, *task.kwargs.values()))):
+            return True
         try:
             return len(self._codec.encode(checked_task(task))) <= _SURELY_STORABLE_BYTES
         except ValidationError:

@@ -14,7 +14,7 @@ import msgspec
 from omniq.clock import check_moment, check_seconds
 from omniq.exceptions import ValidationError
 from omniq.ids import check_key, check_name, new_id
-from omniq.models.checks import check_mapping, check_parents, check_priority, check_retry
+from omniq.models.checks import check_mapping, check_priority, check_retry, checked_parents
 from omniq.models.task import OnParentFailure, RetryPolicy, Task
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def _set_unique_key(template: TaskTemplate, key: Any) -> None:
 
 def _set_depends_on(template: TaskTemplate, parents: Any) -> None:
     template.task.depends_on = _parent_ids(parents)
-    check_parents(template.task)
+    template.task.depends_on = checked_parents(template.task)
 
 
 def _set_on_parent_failure(template: TaskTemplate, what: Any) -> None:

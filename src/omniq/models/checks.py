@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from datetime import datetime
 from typing import Any, cast
 
@@ -18,40 +17,59 @@ from omniq.models.task import RetryPolicy, Task, TaskStatus
 PRIORITY_LIMIT = 1_000_000
 MAX_PARENTS = 1_000
 MAX_RETRIES = 10_000
+_MOMENTS = ("run_at", "expires_at", "due_at", "started_at", "finished_at")
 
 
 def checked_task(task: Task) -> Task:
-    """Return a copy of `task` fit to be stored, its moments in UTC.
+    """Return the task, or a copy fit to be stored: its moments in UTC, its sequences tuples.
 
     Raises:
         ValidationError: a field is out of its range; the error names it.
     """
     if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
         raise ValidationError("task", f"expected a Task, got {type(task).__name__}")
-    after = copy(task)
-    check_name("id", after.id)
-    check_name("queue_name", after.queue_name)
-    check_func("func", after.func)
-    check_priority(after.priority)
-    after.created_at = check_moment("created_at", after.created_at)
-    for name in ("run_at", "expires_at", "due_at", "started_at", "finished_at"):
-        moment = getattr(after, name)
-        if moment is not None:
-            setattr(after, name, check_moment(name, moment))
-    if after.run_at is not None and after.run_at - utcnow() > LONGEST_DELAY:
-        raise ValidationError("run_at", f"{after.run_at:%Y-%m-%d} is over ten years ahead")
-    _check_arguments(after)
-    _check_options(after)
-    return after
+    check_name("id", task.id)
+    check_name("queue_name", task.queue_name)
+    check_func("func", task.func)
+    check_priority(task.priority)
+    changes = _changed_moments(task) | _changed_arguments(task)
+    _check_options(task)
+    if task.depends_on:
+        changes["depends_on"] = checked_parents(task)
+    if type(task.status) is not TaskStatus:
+        changes["status"] = TaskStatus(task.status)
+    return msgspec.structs.replace(task, **changes) if changes else task
 
 
-def _check_arguments(task: Task) -> None:
-    if type(task.args) is not tuple:
-        if not isinstance(task.args, list):
-            raise ValidationError("args", f"expected a tuple, got {type(task.args).__name__}")
-        task.args = tuple(cast("list[Any]", task.args))
-    check_mapping("kwargs", task.kwargs)
-    check_mapping("metadata", task.metadata)
+def _changed_moments(task: Task) -> dict[str, Any]:
+    """Check the moments of a task; return those that must be stored in another form."""
+    changed: dict[str, Any] = {}
+    created_at = check_moment("created_at", task.created_at)
+    if created_at is not task.created_at:
+        changed["created_at"] = created_at
+    for name in _MOMENTS:
+        given = getattr(task, name)
+        if given is not None:
+            moment = check_moment(name, given)
+            if moment is not given:
+                changed[name] = moment
+    run_at = changed.get("run_at", task.run_at)
+    if run_at is not None and run_at - utcnow() > LONGEST_DELAY:
+        raise ValidationError("run_at", f"{run_at:%Y-%m-%d} is over ten years ahead")
+    return changed
+
+
+def _changed_arguments(task: Task) -> dict[str, Any]:
+    """Check arguments and metadata; return those that must be stored in another form."""
+    if task.kwargs or type(task.kwargs) is not dict:
+        check_mapping("kwargs", task.kwargs)
+    if task.metadata or type(task.metadata) is not dict:
+        check_mapping("metadata", task.metadata)
+    if type(task.args) is tuple:
+        return {}
+    if not isinstance(task.args, list):
+        raise ValidationError("args", f"expected a tuple, got {type(task.args).__name__}")
+    return {"args": tuple(cast("list[Any]", task.args))}
 
 
 def _check_options(task: Task) -> None:
@@ -65,10 +83,6 @@ def _check_options(task: Task) -> None:
         check_retry(task.retry)
     if task.schedule_id is not None:
         check_name("schedule_id", task.schedule_id)
-    if task.depends_on:
-        check_parents(task)
-    if type(task.status) is not TaskStatus:
-        task.status = TaskStatus(task.status)
 
 
 def check_priority(priority: object) -> int:
@@ -107,21 +121,26 @@ def check_retry(policy: object) -> RetryPolicy:
     return policy
 
 
-def check_parents(task: Task) -> None:
-    """Refuse bad parent ids, too many of them, and a task that waits for itself."""
+def checked_parents(task: Task) -> tuple[str, ...]:
+    """Return the parent ids of a task without repeats.
+
+    Raises:
+        ValidationError: an id is bad, there are over a thousand, or the task waits for itself.
+    """
     if isinstance(task.depends_on, str):
         raise ValidationError("depends_on", "expected a sequence of ids, got one str")
-    task.depends_on = tuple(dict.fromkeys(task.depends_on))
-    if len(task.depends_on) > MAX_PARENTS:
+    parents = tuple(dict.fromkeys(task.depends_on))
+    if len(parents) > MAX_PARENTS:
         raise ValidationError("depends_on", f"over {MAX_PARENTS:,} parents")
-    for parent_id in task.depends_on:
+    for parent_id in parents:
         check_name("depends_on", parent_id)
-    if task.id in task.depends_on:
+    if task.id in parents:
         raise ValidationError("depends_on", f"task {task.id} cannot wait for itself")
     if task.on_parent_failure not in ("cancel", "release"):
         raise ValidationError(
             "on_parent_failure", f"{task.on_parent_failure!r} is not 'cancel' or 'release'"
         )
+    return parents
 
 
 def checked_result(result: TaskResult) -> TaskResult:

@@ -9,6 +9,7 @@ from datetime import datetime
 from omniq import lifecycle
 from omniq.exceptions import StaleTaskError
 from omniq.models.task import Task, TaskStatus
+from omniq.storage.nats.component import rounds
 from omniq.storage.nats.dependants import Dependants
 from omniq.storage.nats.inserts import key_frame, key_holder
 from omniq.storage.nats.records import Record, bare_task
@@ -124,16 +125,3 @@ def _swapped(record: Record, change: Change) -> Write | None:
 def _revives_key(change: Change) -> bool:
     before, after = change
     return before.unique_key is not None and before.is_final and not after.is_final
-
-
-def rounds(task_ids: Sequence[str]) -> list[list[int]]:
-    """Return the places of a batch in rounds: within one no id occurs twice; in order over all."""
-    found: list[list[int]] = []
-    seen: dict[str, int] = {}
-    for place, task_id in enumerate(task_ids):
-        turn = seen.get(task_id, 0)
-        seen[task_id] = turn + 1
-        if turn == len(found):
-            found.append([])
-        found[turn].append(place)
-    return found

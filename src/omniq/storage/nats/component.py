@@ -62,3 +62,16 @@ def bucket_config(bucket: str, wake: str) -> dict[str, object]:
 
 
 BUCKET_REQUIRED = ("max_msgs_per_subject", "allow_msg_ttl")
+
+
+def rounds(task_ids: Sequence[str]) -> list[list[int]]:
+    """Return the places of a batch in rounds: within one no id occurs twice; in order over all."""
+    found: list[list[int]] = []
+    seen: dict[str, int] = {}
+    for place, task_id in enumerate(task_ids):
+        turn = seen.get(task_id, 0)
+        seen[task_id] = turn + 1
+        if turn == len(found):
+            found.append([])
+        found[turn].append(place)
+    return found

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 import msgspec
 
-from omniq.exceptions import SchemaError, StorageError
+from omniq.exceptions import PayloadTooLargeError, SchemaError, StorageError
 from omniq.storage.nats import errors
 from omniq.storage.nats.frames import Delivery, Frame
 from omniq.storage.nats.link import NATSServer
@@ -140,11 +140,13 @@ class Stream:
         """
         if not frames:
             return []
+        await self._check_sizes(frames)
         answers = await self._ask(frames)
         return [self._sequence(answer) for answer in answers]
 
     async def publish_together(self, frames: Sequence[Frame]) -> int:
         """Store up to 1000 messages, all or none; return the last sequence, 0 if refused."""
+        await self._check_sizes(frames)
         batch = uuid4().hex
         marked = [
             frame._replace(
@@ -267,6 +269,17 @@ class Stream:
         """Whether several servers keep the stream, so that a direct get may lag behind."""
         return self._server.streams.get(self.name, 1) > 1
 
+    async def _check_sizes(self, frames: Sequence[Frame]) -> None:
+        """Refuse what the server would end the connection for."""
+        largest = max(len(frame.data) for frame in frames)
+        limit = await self._server.largest_message()
+        if largest > limit:
+            raise PayloadTooLargeError(
+                "payload",
+                f"{largest:,} bytes stored, this NATS server takes {limit:,}; raise max_payload "
+                "there, or store the data elsewhere and pass a reference",
+            )
+
     async def _last_by_leader(self, subjects: Sequence[str]) -> list[Stored]:
         answers = await self._ask(
             [
@@ -366,9 +379,6 @@ class Stream:
 
     def _refused(self, problem: _Problem, what: str) -> StorageError:
         return errors.refused(msgspec.structs.asdict(problem), str(self._server), what)
-
-
-Post = Callable[[Sequence[Frame]], Awaitable[None]]
 
 
 def _stored(delivery: Delivery) -> Stored:

@@ -21,6 +21,7 @@ from omniq.storage.nats.dependants import Dependants
 from omniq.storage.nats.frames import Frame
 from omniq.storage.nats.inserts import Inserts
 from omniq.storage.nats.link import NATSServer
+from omniq.storage.nats.listing import Listing
 from omniq.storage.nats.places import GROUPS, READY, TIMED, Places
 from omniq.storage.nats.purges import Purges
 from omniq.storage.nats.records import TaskCodec
@@ -63,15 +64,17 @@ class NATSQueue(NATSComponent, BaseQueue):
         self._stream = self._shelf.stream
         self._signals = Signals(self._server)
         self._dependants = Dependants(self._shelf, self._signals)
-        self._inserts = Inserts(self._shelf, self._dependants)
+        self._newcomers = Inserts(self._shelf, self._dependants)
         self._changes = Changes(self._shelf, self._dependants)
         self._purges = Purges(self._shelf)
         self._claims: PerLoop[Claims] = PerLoop(lambda: Claims(self._shelf, self._dependants))
         self._ears: PerLoop[Ears] = PerLoop(lambda: Ears(self._server))
-        self._listed: list[str] = []
+        self._listing = Listing(
+            self._stream, self._places.some(), lambda subject: self._places.read(subject).task_id
+        )
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
-        return await self._inserts.insert(tasks, now or utcnow())
+        return await self._newcomers.insert(tasks, now or utcnow())
 
     async def _claim(
         self,
@@ -100,7 +103,7 @@ class NATSQueue(NATSComponent, BaseQueue):
         return [None if record is None else self._codec.task(record) for record in records]
 
     async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
-        ids = await self._ids(where, after)
+        ids = await self._listing.ids_after(after, self._patterns(where))
         page: list[Task] = []
         for start in range(0, len(ids), limit):
             wanted = ids[start : start + limit]
@@ -108,22 +111,9 @@ class NATSQueue(NATSComponent, BaseQueue):
             tasks = [self._codec.task(found[one]) for one in wanted if one in found]
             page += [task for task in tasks if where.matches(task)]
             if len(page) >= limit:
+                self._listing.go_on_after(page[limit - 1].id, ids)
                 break
-        if len(page) >= limit:
-            last = page[limit - 1].id
-            self._listed = [last, *(one for one in ids if one > last)]
         return page[:limit]
-
-    async def _ids(self, where: TaskFilter, after: str | None) -> list[str]:
-        """All ids that may match, after this one. Going on with a page needs no new listing."""
-        listed, self._listed = self._listed, []
-        if after is not None and listed and listed[0] == after:
-            return listed[1:]
-        ids: set[str] = set()
-        for pattern in self._patterns(where):
-            subjects = await self._stream.subjects(pattern)
-            ids.update(self._places.read(subject).task_id for subject in subjects)
-        return sorted(one for one in ids if after is None or one > after)
 
     def _patterns(self, where: TaskFilter) -> list[str]:
         kinds: list[tuple[str, TaskStatus | None]] = [("*", None)]

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import NamedTuple, Unpack
 
 from omniq.clock import utcnow
-from omniq.exceptions import PayloadTooLargeError, StaleTaskError
+from omniq.exceptions import StaleTaskError
 from omniq.ids import check_name
 from omniq.models.result import TaskResult
 from omniq.serialization import MAX_RESULT_BYTES, RecordCodec, SerializationFormat
@@ -18,6 +18,7 @@ from omniq.storage.nats.component import (
     BUCKET_REQUIRED,
     NATSComponent,
     bucket_config,
+    rounds,
     server_of,
     token,
     untoken,
@@ -25,6 +26,7 @@ from omniq.storage.nats.component import (
 from omniq.storage.nats.frames import Frame
 from omniq.storage.nats.jetstream import EXPECTED, Stream, lines
 from omniq.storage.nats.link import NATSServer
+from omniq.storage.nats.listing import Listing
 from omniq.storage.nats.signals import Signals
 from omniq.storage.results import BaseResultStorage
 
@@ -71,7 +73,7 @@ class NATSResultStorage(NATSComponent, BaseResultStorage):
             TaskResult, ("result",), format=serialization_format, limit=MAX_RESULT_BYTES
         )
         self._signals = Signals(self._server)
-        self._listed: list[str] = []
+        self._listing = Listing(self._stream, f"{self._prefix}>", self._id_of)
 
     async def wait(self, task_id: str, timeout: float | None = None) -> TaskResult | None:
         """Return the result as soon as there is one; None after `timeout` seconds (None: never)."""
@@ -90,9 +92,8 @@ class NATSResultStorage(NATSComponent, BaseResultStorage):
 
     async def _set(self, results: list[TaskResult]) -> list[bool]:
         encoded = [self._codec.encode(result) for result in results]
-        await self._check_size(encoded)
         stands = [False] * len(results)
-        for places in _rounds([result.task_id for result in results]):
+        for places in rounds([result.task_id for result in results]):
             await self._set_each(results, encoded, places, stands)
         return stands
 
@@ -152,7 +153,7 @@ class NATSResultStorage(NATSComponent, BaseResultStorage):
         self, after: str | None, limit: int, now: datetime | None
     ) -> list[TaskResult]:
         moment = now or utcnow()
-        ids = await self._ids_after(after)
+        ids = await self._listing.ids_after(after, [f"{self._prefix}>"])
         page: list[TaskResult] = []
         for start in range(0, len(ids), limit):
             wanted = ids[start : start + limit]
@@ -162,34 +163,27 @@ class NATSResultStorage(NATSComponent, BaseResultStorage):
             if len(page) >= limit:
                 break
         if len(page) >= limit:
-            last = page[limit - 1].task_id
-            self._listed = [last, *(one for one in ids if one > last)]
+            self._listing.go_on_after(page[limit - 1].task_id, ids)
         return page[:limit]
 
-    async def _ids_after(self, after: str | None) -> list[str]:
-        """All ids greater than `after`. Who goes on where a page ended needs no new listing."""
-        listed, self._listed = self._listed, []
-        if after is not None and listed and listed[0] == after:
-            return listed[1:]
-        subjects = await self._stream.subjects(f"{self._prefix}>")
-        ids = sorted(untoken(subject.removeprefix(self._prefix)) for subject in subjects)
-        return ids if after is None else [one for one in ids if one > after]
-
     async def _purge(self, now: datetime | None, limit: int) -> int:
-        if now is None:
-            return 0  # the server deletes them by itself, and they are absent already
+        moment = now or utcnow()
         expired: list[int] = []
-        for stored in await self._stream.all(f"{self._prefix}>"):
-            if not _lives(self._codec.decode(stored.data), now):
-                expired.append(stored.sequence)
-            if len(expired) == limit:
+        async for page in self._stream.pages(f"{self._prefix}>"):
+            for stored in page:
+                if not _lives(self._codec.decode(stored.data), moment):
+                    expired.append(stored.sequence)
+            if len(expired) >= limit:
                 break
-        return sum(await self._stream.delete(expired))
+        return sum(await self._stream.delete(expired[:limit]))
 
     async def _standing(self, task_ids: list[str]) -> dict[str, _Standing]:
         found = await self._stream.last([self._subject(task_id) for task_id in task_ids])
         results = [(one.sequence, self._codec.decode(one.data)) for one in found if one.data]
         return {result.task_id: _Standing(sequence, result) for sequence, result in results}
+
+    def _id_of(self, subject: str) -> str:
+        return untoken(subject.removeprefix(self._prefix))
 
     def _subject(self, task_id: str) -> str:
         return self._prefix + token(task_id)
@@ -200,29 +194,6 @@ class NATSResultStorage(NATSComponent, BaseResultStorage):
             seconds = math.ceil((result.expires_at - utcnow()).total_seconds())
             headers["Nats-TTL"] = f"{max(0, seconds) + EXPIRY_GRACE_SECONDS}s"
         return Frame(self._subject(result.task_id), data, lines(headers))
-
-    async def _check_size(self, encoded: list[bytes]) -> None:
-        largest = max(map(len, encoded))
-        limit = await self._server.largest_message()
-        if largest > limit:
-            raise PayloadTooLargeError(
-                "taskresult",
-                f"{largest:,} bytes stored, this server takes {limit:,}; raise its max_payload, or "
-                "store the data elsewhere and pass a reference",
-            )
-
-
-def _rounds(task_ids: list[str]) -> list[list[int]]:
-    """The places of a batch in rounds: within one, no id occurs twice; in order over all."""
-    rounds: list[list[int]] = []
-    seen: dict[str, int] = {}
-    for place, task_id in enumerate(task_ids):
-        turn = seen.get(task_id, 0)
-        seen[task_id] = turn + 1
-        if turn == len(rounds):
-            rounds.append([])
-        rounds[turn].append(place)
-    return rounds
 
 
 def _lives(result: TaskResult, now: datetime) -> bool:

@@ -43,21 +43,29 @@ class Client:
         self._closing = False
         self._guard = asyncio.create_task(self._close_with_loop(), name="omniq-postgres-guard")
 
-    async def use(self, work: Callable[[Connection[Any]], Awaitable[R]], seconds: float) -> R:
+    async def use(
+        self,
+        work: Callable[[Connection[Any]], Awaitable[R]],
+        seconds: float,
+        *,
+        probe: bool = False,
+    ) -> R:
         """Run `work` with a connection, waiting for one included, for `seconds` at most.
+
+        With `probe`, the connection has to give a sign of life first: for a long `seconds`.
 
         Raises:
             TimeoutError: it took longer; whether the server did it is not known.
         """
         try:
             async with asyncio.timeout(seconds), self._slots:
-                return await self._use_one(work)
+                return await self._use_one(work, probe=probe)
         except TimeoutError:
             self._drop_idle()  # what swallowed this answer may have swallowed those connections
             raise
 
-    async def _use_one(self, work: Callable[[Connection[Any]], Awaitable[R]]) -> R:
-        connection = await self._take()
+    async def _use_one(self, work: Callable[[Connection[Any]], Awaitable[R]], *, probe: bool) -> R:
+        connection = await self._take(probe=probe)
         try:
             result = await work(connection)
         except BaseException as error:
@@ -79,12 +87,13 @@ class Client:
                 connection.terminate()
         self._idle.clear()
 
-    async def _take(self) -> Connection[Any]:
+    async def _take(self, *, probe: bool) -> Connection[Any]:
         while self._idle:
             connection, since = self._idle.pop()
             if connection.is_closed():
                 continue
-            if time.monotonic() - since < PROBE_AFTER_SECONDS or await _answers(connection):
+            probe = probe or time.monotonic() - since > PROBE_AFTER_SECONDS
+            if not probe or await _answers(connection):
                 return connection
             self._part(connection)
         return await self._connect()

@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import random
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Unpack
@@ -33,6 +34,12 @@ COMMAND_SECONDS = 15.0
 LONG_COMMAND_SECONDS = 300.0
 """For what grows with the number of tasks kept: counting, migrating."""
 ATTEMPTS = 8
+KEEP_ALIVE = {
+    "TCP_KEEPIDLE": 10,
+    "TCP_KEEPINTVL": 3,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 20_000,
+}
 CLOSE_SECONDS = 5.0
 PLANS = {
     "plan_cache_mode": "force_generic_plan",
@@ -163,7 +170,7 @@ class Database:
     ) -> R:
         for attempt in range(ATTEMPTS):
             try:
-                return await client.use(work, seconds)
+                return await client.use(work, seconds, probe=seconds > self._command_seconds)
             except RunAgain:
                 pass
             except Exception as error:
@@ -246,6 +253,7 @@ class Database:
         if self._cache_size != 0:  # a pooler would refuse settings it does not know
             options["server_settings"] = PLANS
         connection: Connection[Any] = await load_driver().connect(**options)
+        _keep_alive(connection)
         return connection
 
     async def _send(self, client: Client, messages: list[tuple[str, str]]) -> None:
@@ -275,6 +283,18 @@ def _refuse_rest(given: dict[str, Any], pool_size: int) -> None:
         raise ConfigError(f"PostgreSQL has no option {', '.join(sorted(given))}")
     if pool_size < 1:
         raise ConfigError(f"pool_size {pool_size} is not at least 1")
+
+
+def _keep_alive(connection: Connection[Any]) -> None:
+    """Let the system notice a peer that is gone without a word, also during a long statement."""
+    transport: asyncio.BaseTransport | None = getattr(connection, "_transport", None)
+    peer = transport.get_extra_info("socket") if transport is not None else None
+    if peer is None or peer.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEP_ALIVE.items():
+        if hasattr(socket, name):
+            peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 async def _close(parts: _Loop) -> None:

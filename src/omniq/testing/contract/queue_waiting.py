@@ -195,13 +195,13 @@ class WaitContract:
 
     async def test_waiters_of_other_loops_are_woken(self, queue: BaseQueue) -> None:
         """A queue is bound to no event loop."""
-
         starts = threading.Event()
 
         async def wait_there() -> None:
             assert await queue.dequeue() is None
             starts.set()
-            await self._claimed(queue)
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                await self._claimed(queue)
 
         async with returning(lambda: asyncio.to_thread(asyncio.run, wait_there())):
             await asyncio.to_thread(starts.wait, TIMEOUT_SECONDS)
