@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.servers.postgres import postgres_url, schema
 from tests.servers.redis import redis_url
 
 
@@ -12,3 +13,5 @@ def server_of_the_page(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
     """Name the private server in the variable the page reads."""
     if "test_blocks_of_a_page_run[docs/backends/redis.md]" in request.node.name:
         monkeypatch.setenv("REDIS_URL", redis_url())
+    if "test_blocks_of_a_page_run[docs/backends/postgres.md]" in request.node.name:
+        monkeypatch.setenv("DATABASE_URL", f"{postgres_url()}?schema={schema()}")

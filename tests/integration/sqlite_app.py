@@ -6,6 +6,7 @@
     python sqlite_app.py wait <path>                listen for work until there is some
     python sqlite_app.py bury <path>                end the leases of the dead
     python sqlite_app.py work <path> <worker id>    live as this worker, with a task, until killed
+    python sqlite_app.py lend <path>                fork a child, then die while writing
     python sqlite_app.py walk <folder> <files>      die at each step of some work, then recover
 """
 
@@ -23,7 +24,7 @@ from omniq import OmniQ, RetryPolicy, Worker, current_task
 from omniq.backend.sqlite import SQLiteBackend
 from omniq.ids import new_token
 from omniq.models.task import Task
-from omniq.storage.sqlite import SQLiteQueue
+from omniq.storage.sqlite import Database, SQLiteQueue
 
 DIED = 42
 MOST_STEPS = 200
@@ -127,6 +128,27 @@ def work(path: str, worker_id: str) -> None:
     )
     say(held=[task.id for task in held])
     sys.stdin.readline()
+
+
+def lend(path: str) -> None:
+    """Leave a forked child behind, which inherited all that was open, and die mid-transaction."""
+    queue = SQLiteQueue(path)
+    queue.connect_sync()
+    process = os.fork()
+    if process == 0:
+        sys.stdin.readline()
+        os._exit(0)
+    database = Database(path)
+    doom = Doom(0)
+
+    async def die() -> None:
+        await database.write(lambda _: None)
+        await database.write(
+            lambda transaction: transaction.connection.set_trace_callback(doom)
+        )
+
+    say(child=process)
+    asyncio.run(die())
 
 
 def say(**facts: Any) -> None:
@@ -239,6 +261,8 @@ if __name__ == "__main__":
             bury(path)
         case ["work", path, worker_id]:
             work(path, worker_id)
+        case ["lend", path]:
+            lend(path)
         case ["walk", folder, files]:
             walk(Path(folder), int(files))
         case _:

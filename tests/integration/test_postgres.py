@@ -7,6 +7,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import warnings
 from collections.abc import AsyncIterator
@@ -79,15 +80,14 @@ async def test_what_cannot_be_opened_says_why(
 
 async def test_a_server_that_does_not_answer_is_given_up() -> None:
     """A black hole must not hang a program."""
-    silent = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
-    port = silent.sockets[0].getsockname()[1]
-    queue = PostgresQueue(f"postgresql://u:secret@127.0.0.1:{port}/d", connect_timeout=0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        queue = PostgresQueue(f"postgresql://u:secret@127.0.0.1:{port}/d", connect_timeout=0.2)
 
-    with pytest.raises(StorageUnavailableError) as caught:
-        await queue.connect()
+        with pytest.raises(StorageUnavailableError) as caught:
+            await queue.connect()
 
     assert "secret" not in f"{caught.value}{queue!r}"
-    silent.close()
 
 
 async def test_without_the_driver_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -20,7 +19,7 @@ from omniq.clock import utcnow
 from omniq.exceptions import StorageUnavailableError
 from omniq.models.task import Task, TaskStatus
 from omniq.storage.base import Change, Inserted, Lease
-from omniq.storage.postgres import PostgresQueue, client, database, listener
+from omniq.storage.postgres import Database, PostgresQueue, client, database, listener
 from omniq.storage.postgres import queue as queue_module
 from omniq.storage.postgres.claims import ClaimStatements
 from omniq.storage.postgres.schema import tables
@@ -40,12 +39,6 @@ async def backend() -> AsyncIterator[PostgresBackend]:
 async def tunnel() -> AsyncIterator[Proxy]:
     async with proxy(urlsplit(postgres_url()).port or 5432) as opened:
         yield opened
-
-
-def through(tunnel: Proxy, name: str, **options: Any) -> PostgresQueue:
-    """A queue that reaches the server through the proxy."""
-    url = f"postgresql://postgres@127.0.0.1:{tunnel.port}/postgres"
-    return PostgresQueue(url, schema=name, **options)
 
 
 # Servers and connections
@@ -87,7 +80,8 @@ async def test_a_lost_answer_to_an_enqueue_leaves_exactly_one_task(
 ) -> None:
     """The task was stored, the connection died before we heard of it: it is recognised."""
     name = backend.database.tables.schema
-    async with through(tunnel, name, listen=False, pool_size=1) as queue:
+    url = f"postgresql://postgres@127.0.0.1:{tunnel.port}/postgres"
+    async with PostgresQueue(url, schema=name, listen=False, pool_size=1) as queue:
         await queue.enqueue(Task(func="warm"))
         tunnel.replies_to_lose = 1
         for task in (Task(func="f"), Task(func="g", unique_key="k")):
@@ -110,9 +104,11 @@ async def test_a_half_open_connection_is_noticed(
     monkeypatch.setattr(queue_module, "POLL_SECONDS", 3600.0)
     monkeypatch.setattr(queue_module, "POLL_UNHEARD_SECONDS", 3600.0)
     name = backend.database.tables.schema
-    async with through(tunnel, name, command_timeout=0.5, connect_timeout=0.5) as queue:
+    url = f"postgresql://postgres@127.0.0.1:{tunnel.port}/postgres"
+    handle = Database(url, schema=name, command_timeout=0.5, connect_timeout=0.5)
+    async with PostgresQueue(handle=handle) as queue:
         taken = asyncio.create_task(_taken(queue))
-        ears = queue._db.listener()
+        ears = handle.listener()
         assert ears is not None
         await wait_until(lambda: ears.hears, description="it listens")
         tunnel.silent = True
@@ -261,6 +257,7 @@ def _hot_statements(name: str) -> dict[str, str]:
         "next_due": claims.next_due,
         "insert": writes.insert,
         "insert_fresh": writes.insert_fresh,
+        "insert_one": writes.insert_one,
         "swap": writes.swap,
         "finish": writes.finish,
         "requeue": writes.requeue,

@@ -46,4 +46,6 @@ def _started(name: str, folder: Path, port: int, settings: list[str]) -> Server:
     path = folder / f"{name}.conf"
     path.write_text("\n".join(settings))
     command = [script("nats-server"), "-c", str(path)]
-    return Server(name, command, f"nats://127.0.0.1:{port}", partial(answers, port, b"", b"INFO"), folder)
+    return Server(
+        name, command, f"nats://127.0.0.1:{port}", partial(answers, port, b"", b"INFO"), folder
+    )

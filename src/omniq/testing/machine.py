@@ -10,7 +10,7 @@ With `make` a coroutine function that returns a new, empty queue::
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -39,7 +39,10 @@ Call = Callable[[BaseQueue], Awaitable[Any]]
 QUEUES = ("alpha", "beta")
 SECONDS = st.sampled_from([0.0, 0.000_001, 1.0, 5.0, 30.0])
 LEASES = st.sampled_from([0.001, 5.0, 30.0])
-IDS = st.sampled_from([f"task-{n}" for n in range(8)])
+NAMES = [f"task-{n}" for n in range(8)]
+IDS = st.sampled_from(NAMES)
+PLACES = st.integers(0, len(NAMES) - 1)
+"""A place among the tasks there are, so that calls about one task rarely miss."""
 
 NOTHING = cast("Any", multiple())
 
@@ -69,7 +72,7 @@ def new_tasks(draw: st.DrawFn) -> dict[str, Any]:
         "created_at": draw(st.sampled_from([-2.0, -1.0])),
         "run_at": draw(st.sampled_from([None, None, 0.0, 0.000_001, 5.0])),
         "expires_at": draw(st.sampled_from([None, None, 5.0])),
-        "unique_key": draw(st.sampled_from([None, None, "key"])),
+        "unique_key": draw(st.sampled_from([None, "key"])),
         "depends_on": draw(st.just(()) | st.lists(IDS, max_size=2, unique=True).map(tuple)),
         "on_parent_failure": draw(st.sampled_from(["cancel", "release"])),
         "retry": draw(st.sampled_from([None, RetryPolicy(max_retries=1, delay_seconds=5.0)])),
@@ -113,9 +116,12 @@ class QueueMachine(RuleBasedStateMachine):
         self.runner.run(self.queue.disconnect())
         self.runner.close()
 
-    @initialize(tasks=st.lists(new_tasks(), min_size=4, max_size=8))
+    @initialize(tasks=st.lists(new_tasks(), min_size=4, max_size=len(NAMES)))
     def start_with(self, tasks: list[dict[str, Any]]) -> None:
-        """Begin with a few tasks, so that the other rules have something to do."""
+        """Begin with a graph of tasks, parents first, so that the rules have something to do."""
+        for n, fields in enumerate(tasks):
+            parents = {NAMES[NAMES.index(one) % n] for one in fields["depends_on"] if n}
+            fields.update(id=NAMES[n], depends_on=tuple(sorted(parents)))
         self.enqueue(tasks)
 
     @rule(tasks=st.lists(new_tasks(), min_size=1, max_size=3))
@@ -132,6 +138,24 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(target=held, queues=st.permutations(QUEUES), limit=st.integers(1, 4), lease=LEASES)
     def claim(self, queues: list[str], limit: int, lease: float) -> Any:
         """Lease some tasks."""
+        return multiple(*self._claim(queues, limit, lease))
+
+    @rule(limit=st.integers(1, 4), ends=st.lists(outcomes, min_size=4, max_size=4))
+    def work(self, limit: int, ends: list[lifecycle.Outcome]) -> None:
+        """Lease tasks and settle all of them at once, as a worker does."""
+        tasks = self._claim(list(QUEUES), limit, 30.0)
+        now = self.now
+        changes = [
+            Change(task, lifecycle.settle(task, outcome, now))
+            for task, outcome in zip(tasks, ends, strict=False)
+        ]
+
+        async def swap(queue: BaseQueue) -> list[bool]:
+            return await queue.swap(changes, now=now)
+
+        self._both(swap)
+
+    def _claim(self, queues: list[str], limit: int, lease: float) -> list[Task]:
         self.claims += 1
         token, now = f"token-{self.claims}", self.now
 
@@ -145,12 +169,12 @@ class QueueMachine(RuleBasedStateMachine):
                 now=now,
             )
 
-        return multiple(*self._both(claim))
+        return cast("list[Task]", self._both(claim))
 
-    @rule(target=held, task_id=IDS)
-    def lock(self, task_id: str) -> Any:
+    @rule(target=held, place=PLACES)
+    def lock(self, place: int) -> Any:
         """Lease exactly this task by compare-and-swap."""
-        task = self._look(task_id)
+        task = self._look(self._id_at(place))
         if task is None or task.status is not TaskStatus.PENDING:
             return NOTHING
         self.claims += 1
@@ -197,20 +221,21 @@ class QueueMachine(RuleBasedStateMachine):
     def crash(self, task: Task) -> None:
         """Forget a claim: nobody will settle it."""
 
-    @rule(task_id=IDS)
-    def cancel(self, task_id: str) -> None:
+    @rule(place=PLACES)
+    def cancel(self, place: int) -> None:
         """Cancel a task or ask its worker to stop."""
-        now = self.now
+        task_id, now = self._id_at(place), self.now
 
         async def cancel(queue: BaseQueue) -> Task:
             return await queue.cancel(task_id, now=now)
 
         self._both(cancel)
 
-    @rule(task_id=IDS)
-    def requeue(self, task_id: str) -> None:
+    @rule(place=PLACES)
+    def requeue(self, place: int) -> None:
         """Run a finished task again."""
-        now = self.now
+        finished = [task.id for task in self._all() if task.is_final]
+        task_id, now = self._id_at(place, finished), self.now
 
         async def retry(queue: BaseQueue) -> Task:
             return await queue.retry_task(task_id, now=now)
@@ -218,14 +243,14 @@ class QueueMachine(RuleBasedStateMachine):
         self._both(retry)
 
     @rule(
-        task_id=IDS,
+        place=PLACES,
         status=st.sampled_from(
             [TaskStatus.PENDING, TaskStatus.RUNNING, TaskStatus.COMPLETED, TaskStatus.FAILED]
         ),
     )
-    def edit(self, task_id: str, status: TaskStatus) -> None:
+    def edit(self, place: int, status: TaskStatus) -> None:
         """Write a state by hand."""
-        task = self._look(task_id)
+        task = self._look(self._id_at(place))
         if task is None:
             return
         task.status = status
@@ -287,6 +312,14 @@ class QueueMachine(RuleBasedStateMachine):
         parents = tuple(one for one in fields["depends_on"] if one != fields["id"])
         known: dict[str, Any] = {"func": "job", "depends_on": parents}
         return Task(**(fields | moments | known))
+
+    def _id_at(self, place: int, preferred: Sequence[str] = ()) -> str:
+        """Return one of the preferred ids, or else that of any task there is."""
+        names = preferred or [task.id for task in self._all()] or NAMES
+        return names[place % len(names)]
+
+    def _all(self) -> list[Task]:
+        return self.runner.run(self.model.find(limit=100))
 
     def _look(self, task_id: str) -> Task | None:
         return self.runner.run(self.model.get_task(task_id))

@@ -11,73 +11,103 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Generator
 from pathlib import Path
 
+from omniq.exceptions import ConfigError
+from omniq.storage.local.forks import fork_gate
+
+BURIAL_SECONDS = 5.0
+"""How long a rescuer may hold the lock of a dead worker whose id is used again."""
 _SUFFIX = ".alive"
+_guard = fork_gate()
+"""Held while files are opened and locked: within a process, POSIX locks exclude nobody."""
 _held: dict[Path, tuple[int, int]] = {}
 """Files locked by this process: their descriptor and the process that opened it."""
+_burying: set[tuple[Path, int]] = set()
+"""Files of the dead that this process is at, with its id."""
 
 
 def hold(folder: Path, worker_id: str) -> None:
-    """Take the lock that says `worker_id` lives in this process. Idempotent."""
-    path = folder / f"{worker_id}{_SUFFIX}"
-    if sys.platform == "win32" or _is_held(path):
-        return  # on Windows leases alone must do
-    import fcntl
+    """Take the lock that says `worker_id` lives in this process. Idempotent.
 
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        fcntl.lockf(fd, fcntl.LOCK_EX)
-        if _same_file(fd, path):
-            _held[path] = (fd, os.getpid())
-            return
-        os.close(fd)  # a rescuer took it for dead and removed it in between
+    Raises:
+        ConfigError: it lives in another process.
+    """
+    if sys.platform == "win32":
+        return  # leases alone must do
+    path = _path(folder, worker_id)
+    ends_at = time.monotonic() + BURIAL_SECONDS
+    while not _hold(path):
+        if time.monotonic() > ends_at:
+            raise ConfigError(f"worker id {worker_id!r} is in use in another process")
+        time.sleep(0.02)  # a rescuer is at it
 
 
 def let_go(folder: Path, worker_id: str) -> None:
     """Free the lock and remove its file. Idempotent."""
-    path = folder / f"{worker_id}{_SUFFIX}"
-    if _is_held(path):
-        path.unlink(missing_ok=True)
-        os.close(_held.pop(path)[0])
+    path = _path(folder, worker_id)
+    with _guard:
+        if _is_held(path):
+            path.unlink(missing_ok=True)
+            os.close(_held.pop(path)[0])
 
 
 @contextlib.contextmanager
 def dead_workers(folder: Path) -> Generator[list[str]]:
     """Give the workers found dead; their files are removed when the block ends without error.
 
-    While the block runs, their locks are held, so no other process buries the same worker.
+    While the block runs, their locks are held, so nobody else buries the same worker.
     """
-    found: list[tuple[int, Path]] = []
+    with _guard:
+        found = {path: fd for path in _files(folder) if (fd := _take(path)) is not None}
+        _burying.update((path, os.getpid()) for path in found)
     try:
-        found = [(fd, path) for path in _files(folder) if (fd := _take(path)) is not None]
-        yield [path.name.removesuffix(_SUFFIX) for _, path in found]
-        for _, path in found:
+        yield [path.name.removesuffix(_SUFFIX) for path in found]
+        for path in found:
             path.unlink(missing_ok=True)
     finally:
-        for fd, _ in found:
-            os.close(fd)
+        with _guard:
+            _burying.difference_update((path, os.getpid()) for path in found)
+            for fd in found.values():
+                os.close(fd)
+
+
+def _path(folder: Path, worker_id: str) -> Path:
+    return folder.resolve() / f"{worker_id}{_SUFFIX}"
 
 
 def _files(folder: Path) -> list[Path]:
+    """The lock files that may be those of the dead: not ours, and not being buried here."""
     try:
         names = os.listdir(folder)  # noqa: PTH208 - names only
     except FileNotFoundError:
         return []
-    paths = [folder / name for name in names if name.endswith(_SUFFIX)]
-    return [path for path in paths if not _is_held(path)]
+    paths = [folder.resolve() / name for name in names if name.endswith(_SUFFIX)]
+    return [path for path in paths if not _is_held(path) and not _is_burying(path)]
 
 
-def _take(path: Path) -> int | None:
-    """Lock the file of another process's worker if that is dead; None while it lives."""
+def _hold(path: Path) -> bool:
+    """Take the lock unless somebody has it."""
+    with _guard:
+        if _is_held(path):
+            return True
+        fd = None if _is_burying(path) else _take(path, os.O_CREAT)
+        if fd is not None:
+            _held[path] = (fd, os.getpid())
+    return fd is not None
+
+
+def _take(path: Path, flags: int = 0) -> int | None:
+    """Open and lock a file that this process has not open; None if another process holds it."""
     if sys.platform == "win32":
         return None
     import fcntl
 
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
+        fd = os.open(path, flags | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except FileNotFoundError:
         return None
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -86,8 +116,12 @@ def _take(path: Path) -> int | None:
         return None
     if _same_file(fd, path):
         return fd
-    os.close(fd)
+    os.close(fd)  # a rescuer removed it in between
     return None
+
+
+def _is_burying(path: Path) -> bool:
+    return (path, os.getpid()) in _burying
 
 
 def _is_held(path: Path) -> bool:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import os
-import select
+import secrets
+import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
@@ -24,7 +25,7 @@ POLL_WITHOUT_SOCKETS_SECONDS = 0.05
 _EVERYTHING = "*"
 _MOST_NAMES = 500
 _RECEIVE_BYTES = 1 << 18
-_serial = itertools.count()
+_DISK_CLOCK_NS = 100_000_000
 
 READY, FINAL = "ready", "final"
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
@@ -51,7 +52,7 @@ class WakeHub:
         self._listener: _Listener | None = None
         self._closed = False
         self._sender: socket.socket | None = None
-        self._known: tuple[int, list[str]] = (0, [])
+        self._known: tuple[int, list[str]] = (-1, [])
 
     def register(self, topic: str, names: Iterable[str]) -> Waiting:
         """Start to listen for any of these names; what is announced from now on is not missed."""
@@ -61,7 +62,9 @@ class WakeHub:
             asyncio.get_running_loop().create_future(),
         )
         with self._lock:
-            if self._listener is None and not self._closed:
+            if self._closed:
+                waiter[1].set_result(None)
+            elif self._listener is None:
                 self._listener = _Listener(self, self._folder, self._make_probe)
             for name in names:
                 self._waiters[topic].setdefault(name, set()).add(waiter)
@@ -139,14 +142,18 @@ class WakeHub:
             pass  # a full or unreachable socket: the poll behind it will do
 
     def _sockets(self) -> list[str]:
-        """Return the names of all sockets in the folder; listed again only when it changed."""
+        """Return the names of all sockets in the folder; listed again only when it changed.
+
+        The disk's clock is coarse: of a folder that changed just now, the list may be old already.
+        """
         if not hasattr(socket, "AF_UNIX"):
             return []
         try:
             changed = self._folder.stat().st_mtime_ns
             if changed != self._known[0]:
                 names = [name for name in os.listdir(self._folder) if name.endswith(".sock")]  # noqa: PTH208 - names only
-                self._known = (changed, names)
+                settled = time.time_ns() - changed > _DISK_CLOCK_NS
+                self._known = (changed if settled else -1, names)
         except OSError:
             return []
         return self._known[1]
@@ -188,23 +195,26 @@ class _Listener:
         self.names: frozenset[str] = frozenset()
         self._bind()
         self._stop_reading, self._stop_writing = os.pipe()
+        self._selector = selectors.DefaultSelector()
+        for watched in (*self._sockets, self._stop_reading):
+            self._selector.register(watched, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._loop, name="omniq-wake", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         os.write(self._stop_writing, b"x")
         self._thread.join()
+        self._selector.close()
         os.close(self._stop_writing)
         os.close(self._stop_reading)
 
     def _bind(self) -> None:
         """Bind both sockets; without them (no support, no permission) the poll alone serves."""
-        serial = next(_serial)
+        mark = secrets.token_hex(6)  # process ids are the same in every container
         try:
             for topic in (READY, FINAL):
-                name = f"{topic}-{os.getpid()}-{serial}.sock"
+                name = f"{topic}-{os.getpid()}-{mark}.sock"
                 path = self._folder / name
-                path.unlink(missing_ok=True)
                 listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
                 listening.setblocking(False)
                 with _short(path) as address:
@@ -240,11 +250,10 @@ class _Listener:
 
     def _select(self, seconds: float) -> list[socket.socket] | None:
         """Return the sockets with something to read, after `seconds` none; None: stop."""
-        watched: list[socket.socket | int] = [*self._sockets, self._stop_reading]
-        readable, _, _ = select.select(watched, [], [], seconds)
+        readable = [key.fileobj for key, _ in self._selector.select(seconds)]
         if self._stop_reading in readable:
             return None
-        return [one for one in readable if not isinstance(one, int)]
+        return [one for one in readable if isinstance(one, socket.socket)]
 
     def _hear(self, listening: socket.socket) -> None:
         with contextlib.suppress(OSError):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
+import weakref
 from pathlib import Path
 from types import TracebackType
 
@@ -22,6 +23,7 @@ class WriteLock:
     def __init__(self, path: Path) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
         self._fd = os.open(path, flags, 0o600)
+        _open_locks.add(self)
 
     def __enter__(self) -> None:
         if sys.platform != "win32":  # there, SQLite's own locking must do
@@ -42,4 +44,18 @@ class WriteLock:
 
     def close(self) -> None:
         """Close the file."""
+        _open_locks.discard(self)
         os.close(self._fd)
+
+
+_open_locks: weakref.WeakSet[WriteLock] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: close the files, which would keep a lock when the parent is killed."""
+    for lock in list(_open_locks):
+        lock.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from copy import copy
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from omniq import lifecycle
 from omniq.exceptions import StaleTaskError
-from omniq.models.task import Task, TaskStatus
+from omniq.models.task import TaskStatus
 from omniq.storage.nats.component import rounds
-from omniq.storage.nats.dependants import Dependants
+from omniq.storage.nats.dependants import Dependants, final_of
 from omniq.storage.nats.inserts import key_frame, key_holder
 from omniq.storage.nats.records import Record, bare_task
 from omniq.storage.nats.shelf import ATTEMPTS, Shelf, Write, becoming
 from omniq.storage.taskstore import Change, Lease
+
+W = TypeVar("W")
 
 
 class Changes:
@@ -28,23 +30,14 @@ class Changes:
         """Apply changes; see `TaskStore.swap`."""
         answers = [False] * len(changes)
         for places in rounds([change.before.id for change in changes]):
-            pending = {changes[place].before.id: place for place in places}
-            found = await self._apply(
-                [changes[place] for place in places],
-            )
-            for record in found:
-                answers[pending[record.place.task_id]] = True
-            final = {
-                record.place.task_id: status
-                for record in found
-                if (status := TaskStatus(record.head.status)).is_final
-            }
-            await self._dependants.settle(final, now)
+            place_of = {changes[place].before.id: place for place in places}
+            made = await self._apply({one: changes[place] for one, place in place_of.items()})
+            for record in made:
+                answers[place_of[record.place.task_id]] = True
+            await self._dependants.settle(final_of(made), now)
         return answers
 
-    async def extend(
-        self, leases: Sequence[Lease], ends_at: datetime
-    ) -> list[Record]:
+    async def extend(self, leases: Sequence[Lease], ends_at: datetime) -> list[Record]:
         """Move the end of leases; return the records of those still held."""
 
         def lengthened(record: Record, lease: Lease) -> Write | None:
@@ -54,48 +47,44 @@ class Changes:
             task.due_at = ends_at
             return becoming(record, task)
 
-        unique = {lease.task_id: lease for lease in leases}
-        return await self._write_each(unique, lengthened)
+        return await self._write_each({lease.task_id: lease for lease in leases}, lengthened)
 
-    async def _apply(self, changes: Sequence[Change]) -> list[Record]:
-        """Apply changes of different tasks; return the records of those made."""
-        wanted = {change.before.id: change for change in changes}
-        revived = {key: change for key, change in wanted.items() if _revives_key(change)}
-        made = await self._write_each(
-            {key: change for key, change in wanted.items() if key not in revived}, _swapped
-        )
-        for task_id, change in revived.items():
-            made += await self._revive(task_id, change)
+    async def _apply(self, wanted: dict[str, Change]) -> list[Record]:
+        """Apply a change to each task; return the records of those made."""
+        plain = {one: change for one, change in wanted.items() if not _takes_key(change)}
+        made = await self._write_each(plain, _swapped)
+        for task_id, change in wanted.items():
+            if task_id not in plain:
+                made += await self._revive(task_id, change)
         return made
 
-    async def _write_each(self, wanted, make) -> list[Record]:  # type: ignore[no-untyped-def]
-        """Write what `make` makes of each record and what is wanted of it, until it stands."""
-        held = self._shelf.held
+    async def _write_each(
+        self, wanted: Mapping[str, W], make: Callable[[Record, W], Write | None]
+    ) -> list[Record]:
+        """Store what `make` makes of each record and what is wanted of it.
+
+        None means that it is lost. A record that is only known from before is read anew then, and
+        whenever it turns out to have changed.
+        """
+        held, made = self._shelf.held, list[Record]()
         known = {task_id: held[task_id] for task_id in wanted if task_id in held}
-        made: list[Record] = []
         left = set(wanted)
         for _ in range(ATTEMPTS):
-            writes: list[Write] = []
-            for task_id, record in known.items():
-                write = make(record, wanted[task_id])
-                if write is not None:
-                    writes.append(write)
-            answers = await self._shelf.write(writes)
+            written = [make(record, wanted[task_id]) for task_id, record in known.items()]
+            answers = await self._shelf.write([one for one in written if one is not None])
             done = [record for record in answers if record is not None]
             made += done
             left -= {record.place.task_id for record in done}
-            if not left:
-                return made
-            known = await self._shelf.read(sorted(left))
-            left = {one for one in known if make(known[one], wanted[one]) is not None}
-            known = {one: known[one] for one in left}
+            fresh = await self._shelf.read(sorted(left))
+            known = {one: fresh[one] for one in fresh if make(fresh[one], wanted[one]) is not None}
+            left = set(known)
             if not left:
                 return made
         raise StaleTaskError(f"task {min(left)} kept changing; try again")
 
     async def _revive(self, task_id: str, change: Change) -> list[Record]:
         """Make a final task live again, if no other live task holds its key by now."""
-        shelf, key = self._shelf, change.before.unique_key or ""
+        shelf = self._shelf
         for _ in range(ATTEMPTS):
             record = (await shelf.read([task_id])).get(task_id)
             write = None if record is None else _swapped(record, change)
@@ -107,8 +96,9 @@ class Changes:
             if holder is not None:
                 return []
             frame = key_frame(shelf, queue, key, task_id, revision)
-            if await shelf.write_together([write], [frame]):
-                return [record._replace(head=write.head)]
+            made = await shelf.write_together(write, [frame])
+            if made is not None:
+                return [made]
         raise StaleTaskError(f"the key of task {task_id} kept changing; try again")
 
 
@@ -122,6 +112,7 @@ def _swapped(record: Record, change: Change) -> Write | None:
     return becoming(record, after)
 
 
-def _revives_key(change: Change) -> bool:
+def _takes_key(change: Change) -> bool:
+    """Whether a final task with a unique key becomes live again."""
     before, after = change
     return before.unique_key is not None and before.is_final and not after.is_final

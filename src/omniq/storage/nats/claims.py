@@ -10,6 +10,7 @@ from typing import NamedTuple
 from omniq import lifecycle
 from omniq.clock import utcnow
 from omniq.models.task import TaskStatus
+from omniq.storage.nats.answers import Stored
 from omniq.storage.nats.dependants import Dependants
 from omniq.storage.nats.jetstream import PAGE
 from omniq.storage.nats.line import Line, is_due
@@ -20,6 +21,9 @@ from omniq.storage.nats.shelf import ATTEMPTS, Shelf, Write, becoming
 PROMOTED_PER_CLAIM = 1000
 PROVED = 200
 WIDEST_SPREAD = 8
+CROWD = 8
+PATIENCE = 3
+"""So many refused at once, or in so many turns, come from others who claim at this moment."""
 
 
 class Wish(NamedTuple):
@@ -49,7 +53,7 @@ class Claims:
         taken: dict[str, list[Record]] = {}
         left = wish.limit
         try:
-            for _ in range(ATTEMPTS):
+            for turn in range(ATTEMPTS):
                 open_queues = await self.look(wish.queues, wish.now)
                 chosen = self._chosen(open_queues, left, wish.now)
                 records = await self._take(wish, chosen, open_queues)
@@ -61,11 +65,13 @@ class Claims:
                     self._spread = max(1, self._spread // 2)
                 if not left or not refused:
                     break
-                await self._after_refusals(open_queues, refused, len(chosen))
+                await self._after_refusals(open_queues, refused, len(chosen), turn)
         except BaseException:
             self._lines.clear()  # what was chosen and not settled is still in the stream
             raise
-        return [record for queue in wish.queues for record in sorted(taken.get(queue, ()), key=_order)]
+        return [
+            record for queue in wish.queues for record in sorted(taken.get(queue, ()), key=_order)
+        ]
 
     async def look(self, queues: Sequence[str], now: datetime | None) -> list[str]:
         """Take in what is new of these queues; return those that are not paused, in order."""
@@ -120,33 +126,40 @@ class Claims:
         return becoming(record, after)
 
     async def _take_in(self, queues: Sequence[str]) -> None:
-        places, stream = self._shelf.places, self._shelf.stream
-        names = list(dict.fromkeys(queues))
-        patterns = [places.some(READY, queue=queue) for queue in names]
-        lines = [self._line(queue) for queue in names]
-        paused = [places.paused(queue) for queue in names]
-        pages, halted = await stream.news(patterns, [line.seen + 1 for line in lines], paused)
-        stopped = {places.queue_of(stored.subject) for stored in halted}
-        self._paused = (self._paused - set(names)) | stopped
+        """Read what arrived since the last look: one round trip, unless it is a great deal."""
+        places = self._shelf.places
+        lines = {queue: self._line(queue) for queue in queues}
+        pages, halted = await self._shelf.stream.news(
+            [places.some(READY, queue=queue) for queue in lines],
+            [line.seen + 1 for line in lines.values()],
+            [places.paused(queue) for queue in lines],
+        )
+        self._paused -= lines.keys()
+        self._paused |= {places.queue_of(stored.subject) for stored in halted}
         waiting: list[Record] = []
-        for pattern, line, page in zip(patterns, lines, pages, strict=True):
+        for (queue, line), page in zip(lines.items(), pages, strict=True):
             is_new = line.seen == 0
-            while page:
-                for record in map(self._shelf.codec.record, page):
-                    if record.head.status == TaskStatus.WAITING.value:
-                        waiting.append(record)
-                    else:
-                        line.add(record)
-                line.seen = page[-1].sequence
-                (page,) = (
-                    await stream.first_pages([pattern], [line.seen + 1])
-                    if len(page) >= PAGE
-                    else ([],)
-                )
+            waiting += await self._fill(queue, line, page)
             if is_new:
                 line.is_whole()
         if waiting:
             await self._dependants.look_after(waiting, utcnow())
+
+    async def _fill(self, queue: str, line: Line, page: list[Stored]) -> list[Record]:
+        """Add a page, and those that follow it, to a line; return what is only to be looked after."""
+        waiting: list[Record] = []
+        pattern = self._shelf.places.some(READY, queue=queue)
+        while page:
+            for record in map(self._shelf.codec.record, page):
+                if record.head.status == TaskStatus.WAITING.value:
+                    waiting.append(record)
+                else:
+                    line.add(record)
+            line.seen = page[-1].sequence
+            if len(page) < PAGE:
+                break
+            page = (await self._shelf.stream.first_pages([pattern], [line.seen + 1]))[0]
+        return waiting
 
     async def _ring(self, queue: str, now: datetime) -> None:
         """Take in what is due at a moment of the caller's: the server goes by its own clock."""
@@ -156,12 +169,14 @@ class Claims:
             if is_due(record, now):
                 line.add(record)
 
-    async def _after_refusals(self, queues: Sequence[str], refused: int, tried: int) -> None:
-        """Spread out when others claim too; see what still stands when most was gone."""
-        if 4 * refused > tried:
-            self._spread = min(WIDEST_SPREAD, 2 * self._spread)
+    async def _after_refusals(
+        self, queues: Sequence[str], refused: int, tried: int, turn: int
+    ) -> None:
+        """See what still stands when most was gone; spread out when others keep claiming too."""
         if 2 * refused > tried:
             await self._prove(queues)
+        if (refused >= CROWD and 4 * refused > tried) or turn >= PATIENCE:
+            self._spread = min(WIDEST_SPREAD, 2 * self._spread)
 
     async def _prove(self, queues: Sequence[str]) -> None:
         """Drop those of the first records that are gone."""

@@ -12,7 +12,8 @@ from datetime import datetime
 
 from omniq import lifecycle
 from omniq.models.task import TaskStatus
-from omniq.storage.nats.jetstream import PAGE, Stored
+from omniq.storage.nats.answers import Stored
+from omniq.storage.nats.jetstream import PAGE
 from omniq.storage.nats.records import Head, Record, bare_task, head_after
 from omniq.storage.nats.shelf import Shelf
 from omniq.storage.nats.signals import Signals
@@ -39,7 +40,7 @@ class Dependants:
             children = [edge.subject.rpartition(".")[2].replace("=", ".") for edge in edges]
             moved = await self._tell(children, finished, now)
             await self._shelf.stream.delete([edge.sequence for edge in edges if edge.sequence])
-            finished = _final(moved)
+            finished = final_of(moved)
 
     async def look_after(self, waiting: Sequence[Record], now: datetime) -> None:
         """See what became of the parents of tasks that have waited long."""
@@ -59,7 +60,7 @@ class Dependants:
             return _told(record, over, now) or record.head
 
         ids = [record.place.task_id for record in waiting]
-        await self.settle(_final(await self._shelf.update(ids, change)), now)
+        await self.settle(final_of(await self._shelf.update(ids, change)), now)
 
     async def _tell(
         self, children: Sequence[str], finished: Mapping[str, TaskStatus], now: datetime
@@ -87,7 +88,7 @@ class Dependants:
 
 
 def _told(record: Record, finished: Mapping[str, TaskStatus], now: datetime) -> Head | None:
-    """What the end of these parents makes of a task; None if it changes nothing."""
+    """Return what the end of these parents makes of a task; None if it changes nothing."""
     task = bare_task(record)
     left = list(record.head.parents)
     for parent_id in record.head.parents:
@@ -96,9 +97,12 @@ def _told(record: Record, finished: Mapping[str, TaskStatus], now: datetime) -> 
             task = lifecycle.parent_finished(task, parent_id, finished[parent_id], now)
     if len(left) == len(record.head.parents):
         return None
-    return head_after(record.head, task, left)
+    head = head_after(record.head, task)
+    head.parents = tuple(left)
+    return head
 
 
-def _final(records: Sequence[Record]) -> dict[str, TaskStatus]:
+def final_of(records: Sequence[Record]) -> dict[str, TaskStatus]:
+    """Return the final ones among records, with their statuses."""
     found = ((record.place.task_id, TaskStatus(record.head.status)) for record in records)
     return {task_id: status for task_id, status in found if status.is_final}

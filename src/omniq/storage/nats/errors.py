@@ -14,6 +14,7 @@ WRONG_SEQUENCE = frozenset({10071, 10164, 10212})
 NOT_FOUND = frozenset({10037, 10043})
 STREAM_NOT_FOUND = 10059
 NAME_TAKEN = 10058
+TOO_MANY_BATCHES = 10210
 _LATER = frozenset(
     {
         10008,  # JetStream temporarily unavailable
@@ -24,7 +25,7 @@ _LATER = frozenset(
         10077,  # maximum of messages or bytes exceeded
         10118,  # stream offline
         10167,  # too many requests
-        10210,  # too many atomic batches at once
+        TOO_MANY_BATCHES,
     }
 )
 _DISABLED = frozenset({10035, 10039, 10076})

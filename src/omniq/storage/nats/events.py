@@ -19,9 +19,10 @@ from omniq.models.event import TaskEvent
 from omniq.serialization import RecordCodec, SerializationFormat
 from omniq.storage.events import BaseEventStorage, EventFilter
 from omniq.storage.nats.address import NATSOptions
+from omniq.storage.nats.answers import Stored
 from omniq.storage.nats.component import NATSComponent, server_of, token
 from omniq.storage.nats.frames import Frame
-from omniq.storage.nats.jetstream import PAGE, Stored, Stream
+from omniq.storage.nats.jetstream import PAGE, Stream
 from omniq.storage.nats.link import NATSServer
 
 LATE = timedelta(seconds=1)
@@ -148,9 +149,7 @@ class NATSEventStorage(NATSComponent, BaseEventStorage):
 
     async def _read(self, pattern: str) -> list[_Entry]:
         return [
-            self._entry(stored)
-            async for page in self._stream.pages(pattern)
-            for stored in page
+            self._entry(stored) async for page in self._stream.pages(pattern) for stored in page
         ]
 
     def _entry(self, stored: Stored) -> _Entry:

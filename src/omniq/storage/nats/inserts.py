@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
-from uuid import uuid4
 
 from omniq import lifecycle
-from omniq.exceptions import StaleTaskError, StorageUnavailableError
+from omniq.exceptions import CapabilityError, StaleTaskError
 from omniq.models.task import Task, TaskStatus
-from omniq.storage.nats.dependants import Dependants
+from omniq.storage.nats.dependants import Dependants, final_of
 from omniq.storage.nats.frames import Frame
 from omniq.storage.nats.jetstream import EXPECTED, lines
 from omniq.storage.nats.records import Record, head_of
 from omniq.storage.nats.shelf import ATTEMPTS, Shelf, Write
 from omniq.storage.taskstore import Inserted
+
+MOST_PARENTS = 900
+"""The server takes 1000 messages in one atomic batch."""
 
 
 class Inserts:
@@ -30,85 +32,70 @@ class Inserts:
         """Store tasks; see `TaskStore.insert`."""
         requests = [self._shelf.codec.request(task) for task in tasks]
         await self._name_queues({task.queue_name for task in tasks})
-        nonce = uuid4().hex
         answers: list[Inserted] = []
         start = 0
         for place, task in enumerate(tasks):
             if task.depends_on or (task.unique_key is not None and not task.is_final):
-                answers += await self._insert_plain(tasks[start:place], requests[start:], nonce, now)
-                answers.append(await self._insert_bound(task, requests[place], uuid4().hex, now))
+                answers += await self._insert_plain(tasks[start:place], requests[start:], now)
+                answers.append(await self._insert_bound(task, requests[place], now))
                 start = place + 1
-        answers += await self._insert_plain(tasks[start:], requests[start:], nonce, now)
+        answers += await self._insert_plain(tasks[start:], requests[start:], now)
         return answers
 
     async def _insert_plain(
-        self, tasks: Sequence[Task], requests: Sequence[bytes], nonce: str, now: datetime
+        self, tasks: Sequence[Task], requests: Sequence[bytes], now: datetime
     ) -> list[Inserted]:
+        if not tasks:
+            return []
         writes: list[Write] = []
-        for place, task in enumerate(tasks):
-            after = lifecycle.admit(task, {}, now)
-            head = head_of(after, [], f"{nonce}-{place}")
-            writes.append(Write(None, head, requests[place], task.queue_name, task.id))
-        stored = [record is not None for record in await self._written(writes)]
-        refused = [write for write, ok in zip(writes, stored, strict=True) if not ok]
-        ours = await self._ours(refused)
-        final = {
-            write.task_id: TaskStatus(write.head.status)
-            for write, ok in zip(writes, stored, strict=True)
-            if ok and write.head.finished_at is not None
-        }
-        await self._dependants.announce(final)
+        for task, request in zip(tasks, requests, strict=False):
+            head = head_of(lifecycle.admit(task, {}, now), [])
+            writes.append(Write(None, head, request, task.queue_name, task.id))
+        stored = await self._shelf.write(writes)
+        await self._dependants.announce(final_of([one for one in stored if one is not None]))
         return [
-            Inserted(write.task_id, ok or write.head.nonce in ours)
-            for write, ok in zip(writes, stored, strict=True)
+            Inserted(task.id, record is not None)
+            for task, record in zip(tasks, stored, strict=True)
         ]
 
-    async def _written(self, writes: Sequence[Write]) -> list[Record | None]:
-        """Write, once more if the answer got lost: what was stored already is refused then."""
-        try:
-            return await self._shelf.write(writes)
-        except StorageUnavailableError:
-            return await self._shelf.write(writes)
-
-    async def _ours(self, refused: Sequence[Write]) -> set[str]:
-        """The nonces of those that were refused because an earlier try of this call stored them."""
-        found = await self._shelf.read([write.task_id for write in refused])
-        return {record.head.nonce for record in found.values()} & {
-            write.head.nonce for write in refused
-        }
-
-    async def _insert_bound(
-        self, task: Task, request: bytes, nonce: str, now: datetime
-    ) -> Inserted:
+    async def _insert_bound(self, task: Task, request: bytes, now: datetime) -> Inserted:
         """Store a task together with its key and the edges to its parents."""
         shelf = self._shelf
         for _ in range(ATTEMPTS):
             found = await shelf.read([task.id, *task.depends_on])
             known = found.pop(task.id, None)
             if known is not None:
-                return Inserted(task.id, known.head.nonce == nonce)
+                return Inserted(task.id, stored=False)
             parents = {one: TaskStatus(record.head.status) for one, record in found.items()}
             after = lifecycle.admit(task, parents, now)
-            others: list[Frame] = []
+            waits_for: list[Record] = []
             if after.status is TaskStatus.WAITING:
-                others = self._edges(task.id, [one for one in found.values() if not _is_final(one)])
+                waits_for = [record for record in found.values() if not _is_final(record)]
+            others = self._edges(task.id, waits_for)
             if task.unique_key is not None and not after.is_final:
                 revision, holder = await key_holder(shelf, task.queue_name, task.unique_key)
                 if holder is not None:
                     return Inserted(holder, stored=False)
                 others.append(key_frame(shelf, task.queue_name, task.unique_key, task.id, revision))
-            unfinished = [one for one, status in parents.items() if not status.is_final]
-            waits_for = unfinished if after.status is TaskStatus.WAITING else []
-            head = head_of(after, waits_for, nonce)
+            head = head_of(after, [record.place.task_id for record in waits_for])
             write = Write(None, head, request, task.queue_name, task.id)
-            if await shelf.write_together([write], others):
+            if await shelf.write_together(write, others) is not None:
                 if after.is_final:
                     await self._dependants.announce({task.id: after.status})
                 return Inserted(task.id, stored=True)
         raise StaleTaskError(f"the parents or the key of task {task.id} kept changing; try again")
 
     def _edges(self, task_id: str, parents: Sequence[Record]) -> list[Frame]:
-        """Return edges that only come to be if the parents are still as they were read."""
+        """Return edges that only come to be if the parents are still as they were read.
+
+        Raises:
+            CapabilityError: the server takes no batch that large.
+        """
+        if len(parents) > MOST_PARENTS:
+            raise CapabilityError(
+                f"task {task_id} waits for {len(parents)} unfinished parents; on NATS that can be "
+                f"{MOST_PARENTS} at most"
+            )
         places = self._shelf.places
         return [
             Frame(

@@ -8,16 +8,29 @@ it are direct.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import msgspec
 
 from omniq.exceptions import PayloadTooLargeError, SchemaError, StorageError
 from omniq.storage.nats import errors
+from omniq.storage.nats.answers import (
+    Info,
+    Problem,
+    Stored,
+    is_crowded,
+    number_pending,
+    read_ack,
+    read_answer,
+    read_info,
+    stored_in,
+)
 from omniq.storage.nats.frames import Delivery, Frame
 from omniq.storage.nats.link import NATSServer
 
@@ -27,57 +40,7 @@ if TYPE_CHECKING:
 PAGE = 1000
 SUBJECTS_PER_READ = 500
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
-FRAMES_PER_BATCH = 1000
-"""The server takes no larger atomic batch."""
-
-
-class Stored(NamedTuple):
-    """A message of a stream; its sequence is the revision of its subject."""
-
-    subject: str
-    sequence: int
-    data: bytes
-
-
-class _Problem(msgspec.Struct):
-    code: int = 0
-    err_code: int = 0
-    description: str = ""
-
-
-class _Ack(msgspec.Struct):
-    seq: int = 0
-    error: _Problem | None = None
-    success: bool = False
-    purged: int = 0
-
-
-class _StoredMessage(msgspec.Struct):
-    subject: str
-    seq: int
-    data: str = ""
-
-
-class _Answer(msgspec.Struct):
-    message: _StoredMessage | None = None
-    error: _Problem | None = None
-
-
-class _State(msgspec.Struct):
-    subjects: dict[str, int] = {}
-    last_seq: int = 0
-
-
-class _Info(msgspec.Struct):
-    state: _State = msgspec.field(default_factory=_State)
-    config: dict[str, Any] = {}
-    total: int = 0
-    error: _Problem | None = None
-
-
-_read_ack = msgspec.json.Decoder(_Ack).decode
-_read_answer = msgspec.json.Decoder(_Answer).decode
-_read_info = msgspec.json.Decoder(_Info).decode
+BATCH_ATTEMPTS = 100
 
 
 def lines(headers: dict[str, object]) -> bytes:
@@ -145,8 +108,20 @@ class Stream:
         return [self._sequence(answer) for answer in answers]
 
     async def publish_together(self, frames: Sequence[Frame]) -> int:
-        """Store up to 1000 messages, all or none; return the last sequence, 0 if refused."""
+        """Store up to 1000 messages, all or none; return the last sequence, 0 if refused.
+
+        The server takes so many batches at a time; a further one waits its turn.
+        """
         await self._check_sizes(frames)
+        answer = await self._commit(frames)
+        for _ in range(BATCH_ATTEMPTS):
+            if not is_crowded(answer):
+                break
+            await asyncio.sleep(random.uniform(0.005, 0.1))  # noqa: S311 - jitter
+            answer = await self._commit(frames)
+        return self._sequence(answer)
+
+    async def _commit(self, frames: Sequence[Frame]) -> Delivery:
         batch = uuid4().hex
         marked = [
             frame._replace(
@@ -162,7 +137,7 @@ class Stream:
             return await wire.ask([commit])
 
         (answer,) = await self._server.call(work)
-        return self._sequence(answer)
+        return answer
 
     async def last(self, subjects: Sequence[str]) -> list[Stored]:
         """Return the last message of each subject that has one; subjects may hold wildcards.
@@ -189,7 +164,9 @@ class Stream:
             yield page
             start = page[-1].sequence + 1
 
-    async def first_pages(self, patterns: Sequence[str], starts: Sequence[int]) -> list[list[Stored]]:
+    async def first_pages(
+        self, patterns: Sequence[str], starts: Sequence[int]
+    ) -> list[list[Stored]]:
         """Return the first page of each pattern from its start on, all in one round trip."""
         return await self._direct(
             [
@@ -222,7 +199,7 @@ class Stream:
         found: list[str] = []
         while True:
             request = json.dumps({"subjects_filter": pattern, "offset": len(found)}).encode()
-            info = _read_info(await self._api("STREAM.INFO", request))
+            info = read_info(await self._api("STREAM.INFO", request))
             self._raise(info.error, "listing subjects")
             found += info.state.subjects
             if not info.state.subjects or len(found) >= info.total:
@@ -241,7 +218,7 @@ class Stream:
             self._get_frame({"next_by_subj": pattern, "seq": 1, "batch": 1}) for pattern in patterns
         ]
         answers = await self._collect(frames)
-        return [_pending(answer) + 1 if len(answer) > 1 else 0 for answer in answers]
+        return [number_pending(answer) + 1 if len(answer) > 1 else 0 for answer in answers]
 
     async def delete(self, sequences: Sequence[int]) -> list[bool]:
         """Delete messages; for each, whether it was still there."""
@@ -256,11 +233,11 @@ class Stream:
                 for sequence in sequences
             ]
         )
-        return [_read_ack(answer.data).success for answer in answers]
+        return [read_ack(answer.data).success for answer in answers]
 
     async def purge(self, pattern: str) -> int:
         """Delete the messages on matching subjects; return how many."""
-        answer = _read_ack(await self._api("STREAM.PURGE", json.dumps({"filter": pattern}).encode()))
+        answer = read_ack(await self._api("STREAM.PURGE", json.dumps({"filter": pattern}).encode()))
         self._raise(answer.error, "purge")
         return answer.purged
 
@@ -292,7 +269,7 @@ class Stream:
         )
         found: list[Stored] = []
         for answer in answers:
-            read = _read_answer(answer.data)
+            read = read_answer(answer.data)
             if read.message is not None:
                 data = base64.b64decode(read.message.data)
                 found.append(Stored(read.message.subject, read.message.seq, data))
@@ -302,7 +279,7 @@ class Stream:
 
     async def _direct(self, requests: Sequence[dict[str, Any]]) -> list[list[Stored]]:
         answers = await self._collect([self._get_frame(request) for request in requests])
-        return [[_stored(one) for one in answer[:-1]] for answer in answers]
+        return [[stored_in(one) for one in answer[:-1]] for answer in answers]
 
     def _get_frame(self, request: dict[str, Any]) -> Frame:
         return Frame(f"$JS.API.DIRECT.GET.{self.name}", json.dumps(request).encode())
@@ -338,7 +315,7 @@ class Stream:
         if answer.status == 503:
             self._server.streams.pop(self.name, None)
             raise errors.no_responders(str(self._server), f"stream {self.name}")
-        ack = _read_ack(answer.data)
+        ack = read_ack(answer.data)
         if ack.error is None:
             return ack.seq
         if ack.error.err_code in errors.WRONG_SEQUENCE:
@@ -349,15 +326,15 @@ class Stream:
         (answer,) = await self._ask([Frame(f"$JS.API.{call}.{self.name}", request)])
         return answer.data
 
-    async def _info(self) -> _Info | None:
-        info = _read_info(await self._api("STREAM.INFO", b""))
+    async def _info(self) -> Info | None:
+        info = read_info(await self._api("STREAM.INFO", b""))
         if info.error is not None and info.error.err_code == errors.STREAM_NOT_FOUND:
             return None
         self._raise(info.error, f"stream {self.name}")
         return info
 
     async def _create(self) -> None:
-        answer = _read_info(await self._api("STREAM.CREATE", json.dumps(self._config).encode()))
+        answer = read_info(await self._api("STREAM.CREATE", json.dumps(self._config).encode()))
         if answer.error is not None and answer.error.err_code != errors.NAME_TAKEN:
             raise self._refused(answer.error, f"stream {self.name}")
 
@@ -373,28 +350,9 @@ class Stream:
                 f"{', '.join(wrong)}; use another namespace, or delete the stream"
             )
 
-    def _raise(self, problem: _Problem | None, what: str) -> None:
+    def _raise(self, problem: Problem | None, what: str) -> None:
         if problem is not None:
             raise self._refused(problem, what)
 
-    def _refused(self, problem: _Problem, what: str) -> StorageError:
+    def _refused(self, problem: Problem, what: str) -> StorageError:
         return errors.refused(msgspec.structs.asdict(problem), str(self._server), what)
-
-
-def _stored(delivery: Delivery) -> Stored:
-    headers = delivery.headers or b""
-    return Stored(
-        _header(headers, b"\r\nNats-Subject: ").decode(),
-        int(_header(headers, b"\r\nNats-Sequence: ")),
-        delivery.data,
-    )
-
-
-def _header(headers: bytes, name: bytes) -> bytes:
-    """The value the server appended last; ours come before."""
-    start = headers.rfind(name) + len(name)
-    return headers[start : headers.find(b"\r\n", start)]
-
-
-def _pending(answer: list[Delivery]) -> int:
-    return int(_header(answer[-1].headers or b"", b"\r\nNats-Num-Pending: ") or 0)

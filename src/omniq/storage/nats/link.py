@@ -78,6 +78,7 @@ class NATSServer:
     async def largest_message(self) -> int:
         """Return how many bytes of content the server takes in one message."""
         if not self._largest:
+
             async def ask(wire: Wire) -> int:
                 return wire.max_payload
 
@@ -154,7 +155,7 @@ class _Line:
         if self._failures:
             longest = min(LONGEST_PAUSE_SECONDS, 0.05 * 2 ** min(self._failures, 10))
             await asyncio.sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-        wire = _driver().Wire(encrypted=self._address.encrypted)
+        wire: Wire = _driver().Wire(encrypted=self._address.encrypted)
         try:
             async with asyncio.timeout(self._address.connect_timeout_seconds):
                 await wire.open(self._address.servers, **_connect_options(self._address))

@@ -23,7 +23,7 @@ class Listing:
         last, ids, seen = self._last, self._ids, self._seen
         self._last = None
         if after is None or after != last:
-            seen, ids = await self._stream.last_sequence(), []
+            seen, ids = await self._stream.last_sequence(), list[str]()
             for pattern in patterns:
                 ids += map(self._id_of, await self._stream.subjects(pattern))
         else:

@@ -13,7 +13,7 @@ from omniq.storage.nats.shelf import Shelf
 
 
 class Purges:
-    """Final tasks stand in the order of their ends, but for the odd ones, which are read in full."""
+    """Final tasks stand in the order of their ends, but for the odd ones: those are all read."""
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
@@ -29,10 +29,8 @@ class Purges:
         await self._free_keys(purged)
         return len(purged)
 
-    async def _of_group(
-        self, group: str, before: int, end: int | None, limit: int
-    ) -> list[Record]:
-        """The first records of a group that finished before a moment; none follows after `end`."""
+    async def _of_group(self, group: str, before: int, end: int | None, limit: int) -> list[Record]:
+        """Return the first of a group that finished before a moment; none follows after `end`."""
         found: list[Record] = []
         async for page in self._shelf.stream.pages(self._shelf.places.some(group)):
             for record in map(self._shelf.codec.record, page):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from copy import copy
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -11,7 +13,7 @@ from omniq.clock import from_micros, to_micros
 from omniq.exceptions import SchemaError, SerializationError
 from omniq.models.task import DAMAGED, STATE_FIELDS, Task, TaskStatus
 from omniq.serialization import RecordCodec, SerializationFormat
-from omniq.storage.nats.jetstream import Stored
+from omniq.storage.nats.answers import Stored
 from omniq.storage.nats.places import Place, Places
 
 
@@ -22,30 +24,30 @@ class Head(msgspec.Struct, array_like=True, gc=False):
         priority, created_at, func, run_at: of the request.
         releases: whether it runs although a parent did not complete.
         parents: those of `depends_on` that were not final when last heard of.
-        nonce: which call inserted it, so that a repeated try recognises its own work.
+        nonce: which write made it so, so that a repeated one recognises its own work.
     """
 
-    status: str
-    attempt: int
-    claim_count: int
-    lease_token: str | None
-    due_at: int | None
-    lost_leases: int
-    worker_id: str | None
-    cancel_requested: bool
-    waiting_for: int
-    progress: float | None
-    error: str | None
-    started_at: int | None
-    finished_at: int | None
-    expires_at: int | None
     priority: int
     created_at: int
     func: str
     run_at: int | None
     releases: bool
-    nonce: str
-    parents: list[str] = []  # noqa: RUF012 - msgspec copies an empty default for each instance
+    status: str = "pending"
+    attempt: int = 0
+    claim_count: int = 0
+    lease_token: str | None = None
+    due_at: int | None = None
+    lost_leases: int = 0
+    worker_id: str | None = None
+    cancel_requested: bool = False
+    waiting_for: int = 0
+    progress: float | None = None
+    error: str | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+    expires_at: int | None = None
+    nonce: str = ""
+    parents: tuple[str, ...] = ()
 
 
 class Record(NamedTuple):
@@ -119,32 +121,22 @@ def data_of(head: Head, request: bytes) -> bytes:
     return _write_head(head) + b"\n" + request
 
 
-def head_of(task: Task, parents: list[str], nonce: str) -> Head:
-    """Return the head of a new task."""
-    return Head(
-        *_state_of(task),
+def head_of(task: Task, parents: Iterable[str]) -> Head:
+    """Return the head of a new task that waits for these parents."""
+    head = Head(
         priority=task.priority,
         created_at=to_micros(task.created_at),
         func=task.func,
         run_at=_micros(task.run_at),
         releases=task.on_parent_failure == "release",
-        nonce=nonce,
-        parents=parents,
+        parents=tuple(parents),
     )
+    return _with_state(head, task)
 
 
-def head_after(head: Head, task: Task, parents: list[str] | None = None) -> Head:
+def head_after(head: Head, task: Task) -> Head:
     """Return a head with the state of `task`."""
-    return Head(
-        *_state_of(task),
-        priority=head.priority,
-        created_at=head.created_at,
-        func=head.func,
-        run_at=head.run_at,
-        releases=head.releases,
-        nonce=head.nonce,
-        parents=head.parents if parents is None else parents,
-    )
+    return _with_state(copy(head), task)
 
 
 def bare_task(record: Record) -> Task:
@@ -179,23 +171,22 @@ def set_state(task: Task, head: Head) -> Task:
     return task
 
 
-def _state_of(task: Task) -> tuple[Any, ...]:
-    return (
-        task.status.value,
-        task.attempt,
-        task.claim_count,
-        task.lease_token,
-        _micros(task.due_at),
-        task.lost_leases,
-        task.worker_id,
-        task.cancel_requested,
-        task.waiting_for,
-        task.progress,
-        task.error,
-        _micros(task.started_at),
-        _micros(task.finished_at),
-        _micros(task.expires_at),
-    )
+def _with_state(head: Head, task: Task) -> Head:
+    head.status = task.status.value
+    head.attempt = task.attempt
+    head.claim_count = task.claim_count
+    head.lease_token = task.lease_token
+    head.due_at = _micros(task.due_at)
+    head.lost_leases = task.lost_leases
+    head.worker_id = task.worker_id
+    head.cancel_requested = task.cancel_requested
+    head.waiting_for = task.waiting_for
+    head.progress = task.progress
+    head.error = task.error
+    head.started_at = _micros(task.started_at)
+    head.finished_at = _micros(task.finished_at)
+    head.expires_at = _micros(task.expires_at)
+    return head
 
 
 def _micros(moment: datetime | None) -> int | None:

@@ -149,9 +149,7 @@ class NATSResultStorage(NATSComponent, BaseResultStorage):
             wanted = [task_id for (task_id, _), ok in pairs if not ok]
         return deleted
 
-    async def _find(
-        self, after: str | None, limit: int, now: datetime | None
-    ) -> list[TaskResult]:
+    async def _find(self, after: str | None, limit: int, now: datetime | None) -> list[TaskResult]:
         moment = now or utcnow()
         ids = await self._listing.ids_after(after, [f"{self._prefix}>"])
         page: list[TaskResult] = []
@@ -170,9 +168,11 @@ class NATSResultStorage(NATSComponent, BaseResultStorage):
         moment = now or utcnow()
         expired: list[int] = []
         async for page in self._stream.pages(f"{self._prefix}>"):
-            for stored in page:
-                if not _lives(self._codec.decode(stored.data), moment):
-                    expired.append(stored.sequence)
+            expired += [
+                stored.sequence
+                for stored in page
+                if not _lives(self._codec.decode(stored.data), moment)
+            ]
             if len(expired) >= limit:
                 break
         return sum(await self._stream.delete(expired[:limit]))

@@ -9,6 +9,7 @@ from omniq.exceptions import StaleTaskError
 from omniq.models.schedule import Schedule
 from omniq.serialization import RecordCodec, SerializationFormat
 from omniq.storage.nats.address import NATSOptions
+from omniq.storage.nats.answers import Stored
 from omniq.storage.nats.component import (
     BUCKET_REQUIRED,
     NATSComponent,
@@ -17,7 +18,7 @@ from omniq.storage.nats.component import (
     token,
 )
 from omniq.storage.nats.frames import Frame
-from omniq.storage.nats.jetstream import EXPECTED, Stored, Stream, lines
+from omniq.storage.nats.jetstream import EXPECTED, Stream, lines
 from omniq.storage.nats.link import NATSServer
 from omniq.storage.schedules import BaseScheduleStorage
 

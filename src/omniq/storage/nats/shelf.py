@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from secrets import token_hex
 from typing import NamedTuple
 
 from omniq.clock import from_micros, utcnow
@@ -82,38 +81,60 @@ class Shelf:
         return found
 
     async def write(self, writes: Sequence[Write]) -> list[Record | None]:
-        """Store records, each if nobody changed its task meanwhile; None for those who lost."""
+        """Store records, each if nobody changed its task meanwhile; None for those who lost.
+
+        When the answer gets lost, all are sent once more, and what stands already is recognised.
+        """
+        if not writes:
+            return []
         now = utcnow()
+        _sign(writes)
         places = [self._place(write, now) for write in writes]
         frames = [
-            self.frame(write, place, now) for write, place in zip(writes, places, strict=True)
+            self._frame(write, place, now) for write, place in zip(writes, places, strict=True)
         ]
-        sequences = await self.stream.publish(frames)
+        try:
+            sequences, known = await self.stream.publish(frames), dict[str, Record]()
+        except StorageUnavailableError:
+            sequences = await self.stream.publish(frames)
+            known = await self._standing(writes, sequences)
         answers: list[Record | None] = []
         for write, place, sequence in zip(writes, places, sequences, strict=True):
             record = Record(place, sequence, write.head, write.request) if sequence else None
-            answers.append(record)
-            self._remember(write, record)
+            answers.append(record or known.get(write.head.nonce))
+            self._remember(write, answers[-1])
         await self._clear(writes, answers)
         return answers
 
-    async def write_together(self, writes: Sequence[Write], others: Sequence[Frame]) -> bool:
-        """Store records and other messages, all or none."""
+    async def write_together(self, write: Write, others: Sequence[Frame]) -> Record | None:
+        """Store a record and other messages, all or none; None if one of them lost."""
         now = utcnow()
-        frames = [self.frame(write, self._place(write, now), now) for write in writes]
-        for attempt in range(ATTEMPTS):
-            try:
-                accepted = await self.stream.publish_together([*frames, *others]) > 0
-                break
-            except StorageUnavailableError as error:
-                if "inflight" not in str(error) or attempt == ATTEMPTS - 1:
-                    raise
-                await asyncio.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - jitter
-        else:
-            return False
-        if accepted:
-            await self._clear(writes, [write.before for write in writes])
-        return accepted
+        _sign([write])
+        place = self._place(write, now)
+        frames = [*others, self._frame(write, place, now)]
+        try:
+            sequence, known = await self.stream.publish_together(frames), dict[str, Record]()
+        except StorageUnavailableError:
+            sequence = await self.stream.publish_together(frames)
+            known = await self._standing([write], [sequence])
+        record = Record(place, sequence, write.head, write.request) if sequence else None
+        record = record or known.get(write.head.nonce)
+        self._remember(write, record)
+        await self._clear([write], [record])
+        return record
+
+    async def _standing(
+        self, writes: Sequence[Write], sequences: Sequence[int]
+    ) -> dict[str, Record]:
+        """Return, by nonce, the records of refused writes that stand all the same."""
+        pairs = zip(writes, sequences, strict=True)
+        refused = {write.task_id: write.head.nonce for write, sequence in pairs if not sequence}
+        found = await self.read(list(refused))
+        return {
+            record.head.nonce: record
+            for task_id, record in found.items()
+            if record.head.nonce == refused[task_id]
+        }
 
     async def update(self, task_ids: Iterable[str], change: Change) -> list[Record]:
         """Change records as `change` says, however often they change meanwhile.
@@ -134,7 +155,7 @@ class Shelf:
                 return changed
         raise StaleTaskError(f"task {left[0]} kept changing; try again")
 
-    def frame(self, write: Write, place: Place, now: datetime) -> Frame:
+    def _frame(self, write: Write, place: Place, now: datetime) -> Frame:
         """Return the message of a write to a place."""
         before = write.before
         expected = self.places.anywhere(write.task_id, write.queue if before else None)
@@ -182,9 +203,16 @@ class Shelf:
             before = write.before
             if record is None or before is None or before.place.is_scheduled:
                 continue
-            if record is before or record.place != before.place:
+            if record.place != before.place:
                 gone.append(before.sequence)
         await self.stream.delete(gone)
+
+
+def _sign(writes: Sequence[Write]) -> None:
+    """Give each record a mark of its own."""
+    call = token_hex(8)
+    for number, write in enumerate(writes):
+        write.head.nonce = f"{call}-{number}"
 
 
 def replacing(record: Record, head: Head) -> Write:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ class Signals:
         self._server = server
 
     @asynccontextmanager
-    async def listening(self, subjects: Sequence[str]) -> AsyncIterator[Heard]:
+    async def listening(self, subjects: Sequence[str]) -> AsyncGenerator[Heard]:
         """Listen within the block: ``await heard(seconds)`` is whether something came in time.
 
         Whatever is asked of the server within the block sees all that was stored before the
@@ -31,11 +31,8 @@ class Signals:
         """
         event = asyncio.Event()
 
-        def hear(delivery: Delivery) -> None:  # noqa: ARG001 - that it came is all there is to it
-            event.set()
-
         async def begin(wire: Wire) -> tuple[Wire, list[int]]:
-            return wire, [wire.listen(subject, hear, most=1) for subject in subjects]
+            return wire, [wire.listen(subject, _setter(event), most=1) for subject in subjects]
 
         async def heard(seconds: float) -> bool:
             with suppress(TimeoutError):
@@ -61,6 +58,13 @@ class Signals:
             await self._server.call(speak)
 
 
+def _setter(event: asyncio.Event) -> Callable[[Delivery], None]:
+    def hear(_: Delivery) -> None:
+        event.set()
+
+    return hear
+
+
 class Ears:
     """Subscriptions of one event loop that outlast a wait, so that no signal falls between two.
 
@@ -84,7 +88,7 @@ class Ears:
             for pattern in silent:
                 event = asyncio.Event()
                 self._listening[pattern] = event
-                wire.listen(pattern, lambda _, event=event: event.set(), most=1)
+                wire.listen(pattern, _setter(event), most=1)
                 wire.when_lost(event.set)
 
         await self._server.call(begin)

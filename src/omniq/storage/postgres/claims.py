@@ -77,16 +77,15 @@ def _claim(names: Tables) -> str:
             FROM (TABLE ready UNION ALL TABLE due UNION ALL TABLE late) AS candidate
             ORDER BY place LIMIT $4
         ), promoted AS (
-            UPDATE {names.task} t SET status = 'pending', due_at = NULL FROM due
-            WHERE t.id = due.id AND (due.id IN (SELECT id FROM picked)) IS NOT TRUE
+            UPDATE {names.task} t SET status = 'pending', due_at = NULL FROM due WHERE t.id = due.id
+            AND (due.id IN (SELECT id FROM picked)) IS NOT TRUE
         )
         UPDATE {names.task} t SET
             status = 'running',
             attempt = t.attempt + 1,
             claim_count = t.claim_count + 1,
             lost_leases = t.lost_leases + (t.status = 'running')::int,
-            lease_token = $3,
-            worker_id = $2,
+            lease_token = $3, worker_id = $2,
             due_at = (SELECT now FROM moment) + make_interval(secs => $5),
             started_at = (SELECT now FROM moment),
             progress = NULL

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Unpack
 from omniq.exceptions import ConfigError, StorageUnavailableError
 from omniq.ids import new_token
 from omniq.storage.postgres.client import Client, transaction
-from omniq.storage.postgres.errors import is_aborted, is_drivers, load_driver, translated
+from omniq.storage.postgres.errors import (
+    AnswerLostError,
+    is_aborted,
+    is_drivers,
+    load_driver,
+    translated,
+)
 from omniq.storage.postgres.listener import Listener
 from omniq.storage.postgres.notify import Channels, Notifier
 from omniq.storage.postgres.schema import ensure_schema, schema_version, tables
@@ -140,6 +146,15 @@ class Database:
     async def fetch(self, query: str, *values: Any, seconds: float | None = None) -> list[Record]:
         """Run one statement as a transaction of its own; return its rows."""
         return await self.run(lambda connection: connection.fetch(query, *values), seconds=seconds)
+
+    async def read(self, query: str, *values: Any, seconds: float | None = None) -> list[Record]:
+        """Run a statement that only reads; once more when its connection broke."""
+        try:
+            return await self.fetch(query, *values, seconds=seconds)
+        except AnswerLostError as error:
+            if isinstance(error.__cause__, TimeoutError):
+                raise
+        return await self.fetch(query, *values, seconds=seconds)
 
     async def transaction(
         self, work: Callable[[Connection[Any]], Awaitable[R]], *, seconds: float | None = None

@@ -88,7 +88,7 @@ class TaskInserts:
 
     async def _ours(self, left: dict[int, _New]) -> list[int]:
         """Return the places of tasks that are stored exactly as they were sent."""
-        rows = await self._db.fetch(self._sql.payloads, [new.task.id for new in left.values()])
+        rows = await self._db.read(self._sql.payloads, [new.task.id for new in left.values()])
         found = {row[0]: row[1] for row in rows}
         return [place for place, new in left.items() if found.get(new.task.id) == new.data]
 
@@ -140,9 +140,12 @@ class TaskInserts:
         path: _Path,
     ) -> list[bool]:
         rows = [(*task_values(task), new.data) for task, new in zip(admitted, news, strict=True)]
-        values = columns(rows)
-        query = self._sql.insert_fresh if path is _Path.FRESH else self._sql.insert
-        ((ids, empty),) = await connection.fetch(query, *values, now)
+        if path is _Path.FRESH and len(rows) == 1:
+            found = await connection.fetch(self._sql.insert_one, *rows[0], now)
+        else:
+            query = self._sql.insert_fresh if path is _Path.FRESH else self._sql.insert
+            found = await connection.fetch(query, *columns(rows), now)
+        ((ids, empty),) = found
         stored = set(ids)
         wakes.note(task for task in admitted if task.id in stored)
         wakes.was_empty(empty)
@@ -230,7 +233,7 @@ class TaskInserts:
         ]
         columns_of = [list(column) for column in zip(*rows, strict=True)]
         places = list(left)
-        found = await self._db.fetch(self._sql.holders, *columns_of)
+        found = await self._db.read(self._sql.holders, *columns_of)
         return {places[n - 1]: holder for n, holder in found if holder is not None}
 
 

@@ -146,7 +146,7 @@ class PostgreSQLQueue(BaseQueue):
 
     async def _get(self, task_ids: list[str]) -> list[Task | None]:
         part = "WHERE t.id = ANY($1::text[])"
-        rows = await self._db.fetch(f"{self._either(part)}", task_ids)
+        rows = await self._db.read(f"{self._either(part)}", task_ids)
         found = {row[0]: row for row in rows}
         return [self._task(found[key]) if key in found else None for key in task_ids]
 
@@ -154,7 +154,7 @@ class PostgreSQLQueue(BaseQueue):
         clauses, values = _conditions(where)
         part = f"WHERE t.id > $1 {clauses} ORDER BY t.id LIMIT $2"
         query = f"{self._either(part)} ORDER BY id LIMIT $2"
-        rows = await self._db.fetch(query, after or "", limit, *values, seconds=FIND_SECONDS)
+        rows = await self._db.read(query, after or "", limit, *values, seconds=FIND_SECONDS)
         return [self._task(row) for row in rows]
 
     def _either(self, part: str) -> str:
@@ -196,15 +196,15 @@ class PostgreSQLQueue(BaseQueue):
 
     async def _paused(self) -> set[str]:
         query = f"SELECT queue FROM {self._db.tables.paused}"  # noqa: S608 - checked name
-        return {queue for (queue,) in await self._db.fetch(query)}
+        return {queue for (queue,) in await self._db.read(query)}
 
     async def _next_due(self, queues: list[str]) -> datetime | None:
-        due: datetime | None = (await self._db.fetch(self._claims.next_due, queues))[0][0]
+        due: datetime | None = (await self._db.read(self._claims.next_due, queues))[0][0]
         return due
 
     async def _wait(self, queues: list[str], timeout: float) -> None:
         async def look() -> float | None:
-            pause: float | None = (await self._db.fetch(self._claims.pause, queues))[0][0]
+            pause: float | None = (await self._db.read(self._claims.pause, queues))[0][0]
             return pause if not pause else pause + DUE_MARGIN_SECONDS
 
         with self._db.waiters.register("ready", queues) as waiting:
@@ -212,7 +212,7 @@ class PostgreSQLQueue(BaseQueue):
 
     async def _wait_final(self, task_ids: list[str], timeout: float) -> None:
         async def look() -> float | None:
-            (is_final,) = (await self._db.fetch(self._claims.any_final, list(set(task_ids))))[0]
+            (is_final,) = (await self._db.read(self._claims.any_final, list(set(task_ids))))[0]
             return 0.0 if is_final else None
 
         with self._db.waiters.register("final", map(digest, task_ids)) as waiting:

@@ -126,7 +126,7 @@ class PostgreSQLResultStorage(_PostgresStorage, BaseResultStorage):
         return standing
 
     async def _get(self, task_ids: list[str], now: datetime | None) -> list[TaskResult | None]:
-        rows = await self._db.fetch(self._select, task_ids, now)
+        rows = await self._db.read(self._select, task_ids, now)
         found = {row[0]: row[1] for row in rows}
         return [self._codec.decode(found[key]) if key in found else None for key in task_ids]
 
@@ -134,7 +134,7 @@ class PostgreSQLResultStorage(_PostgresStorage, BaseResultStorage):
         return sum(living for (living,) in await self._db.fetch(self._remove, task_ids))
 
     async def _find(self, after: str | None, limit: int, now: datetime | None) -> list[TaskResult]:
-        rows = await self._db.fetch(self._page, after or "", now, limit)
+        rows = await self._db.read(self._page, after or "", now, limit)
         return [self._codec.decode(data) for (data,) in rows]
 
     async def _purge(self, now: datetime | None, limit: int) -> int:
@@ -184,7 +184,7 @@ class PostgreSQLEventStorage(_PostgresStorage, BaseEventStorage):
         clauses, values = _event_conditions(where)
         direction = "DESC" if newest else "ASC"
         order = f"ORDER BY at {direction}, seq {direction} LIMIT ${len(values) + 1}"
-        rows = await self._db.fetch(f"{self._select} {clauses} {order}", *values, limit)
+        rows = await self._db.read(f"{self._select} {clauses} {order}", *values, limit)
         events = [_event(row) for row in rows]
         return events[::-1] if newest else events
 
@@ -241,7 +241,7 @@ class PostgreSQLScheduleStorage(_PostgresStorage, BaseScheduleStorage):
 
     async def _next_due(self) -> datetime | None:
         query = f"SELECT min(next_run_at) FROM {self._table} WHERE status = 'active'"  # noqa: S608
-        due: datetime | None = (await self._db.fetch(query))[0][0]
+        due: datetime | None = (await self._db.read(query))[0][0]
         return due
 
     async def _delete(self, schedule_id: str) -> bool:
@@ -260,7 +260,7 @@ class PostgreSQLScheduleStorage(_PostgresStorage, BaseScheduleStorage):
 
     async def _select(self, condition: str, *values: Any) -> list[Schedule]:
         query = f"SELECT data FROM {self._table} {condition}"  # noqa: S608
-        return [self._codec.decode(data) for (data,) in await self._db.fetch(query, *values)]
+        return [self._codec.decode(data) for (data,) in await self._db.read(query, *values)]
 
 
 def _json(details: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -23,7 +24,6 @@ from omniq.storage.base import (
     TaskFilter,
 )
 from omniq.storage.local import liveness
-from omniq.storage.local.filesystem import companion_folder
 from omniq.storage.local.wake import FINAL, READY
 from omniq.storage.sqlite.claims import ClaimStatements
 from omniq.storage.sqlite.database import Database, Durability, Transaction
@@ -41,7 +41,8 @@ from omniq.storage.sqlite.stores import SQLiteResultStorage
 from omniq.storage.sqlite.writes import TaskWrites
 
 IDS_PER_QUERY = 500
-LONGEST_WAIT_SECONDS = 30.0
+LONGEST_WAIT_SECONDS = 5.0
+"""A waiter looks again after this: a lease may have begun, and ended, while it slept."""
 
 
 class SQLiteQueue(BaseQueue):
@@ -228,9 +229,6 @@ class SQLiteQueue(BaseQueue):
         return None if due is None else from_micros(due)
 
     async def _wait(self, queues: list[str], timeout: float) -> None:
-        await self._db.read(self._claims.paused)
-        if self._db.hub is None:
-            return
         with self._db.hub.register(READY, queues) as waiting:
             now = micros(utcnow()) or 0
             pause = await self._db.read(
@@ -241,15 +239,14 @@ class SQLiteQueue(BaseQueue):
 
     async def _wait_final(self, task_ids: list[str], timeout: float) -> None:
         ids = task_ids[:IDS_PER_QUERY]
-        hub = self._db.hub
-        if hub is None or not ids:
+        if not ids:
             return
         marks = ", ".join("?" * len(ids))
         query = (
             f"SELECT count(*) FROM {self._db.tables.task} "  # noqa: S608 - checked name
             f"WHERE id IN ({marks}) AND finished_at IS NULL"
         )
-        with hub.register(FINAL, task_ids) as waiting:
+        with self._db.hub.register(FINAL, task_ids) as waiting:
             (live,) = await self._db.read(
                 lambda connection: connection.execute(query, ids).fetchone()
             )
@@ -257,13 +254,14 @@ class SQLiteQueue(BaseQueue):
                 await waiting.wait(min(timeout, LONGEST_WAIT_SECONDS))
 
     async def _announce(self, worker_id: str) -> None:
-        liveness.hold(companion_folder(self._db.path), worker_id)
+        await self._end_dead_leases()  # also those of a predecessor of the same id
+        await asyncio.to_thread(liveness.hold, self._db.worker_folder(), worker_id)
 
     async def _withdraw(self, worker_id: str) -> None:
-        liveness.let_go(companion_folder(self._db.path), worker_id)
+        liveness.let_go(self._db.worker_folder(), worker_id)
 
     async def _end_dead_leases(self) -> list[str]:
-        with liveness.dead_workers(companion_folder(self._db.path)) as dead:
+        with liveness.dead_workers(self._db.worker_folder()) as dead:
             if dead:
                 now = to_micros(utcnow())
                 await self._db.write(

@@ -133,6 +133,7 @@ class TaskWrites:
         applied = [complete or self._swap_one(connection, change) for change in changes]
         done = [change.after for change, ok in zip(changes, applied, strict=True) if ok]
         _note_ready(transaction, done)
+        _note_leases(transaction, changes)
         self._free_children(transaction, [task for task in done if task.is_final], now)
         return applied
 
@@ -243,6 +244,20 @@ class TaskWrites:
 
 def _note_ready(transaction: Transaction, tasks: Sequence[Task]) -> None:
     transaction.ready_queues.update(task.queue_name for task in tasks if task.status in _READY)
+
+
+def _note_leases(transaction: Transaction, changes: Sequence[Change]) -> None:
+    """Wake waiters when a lease begins by a swap: they reckon anew how long to sleep.
+
+    A claim wakes nobody: that would be all idle workers at each. Who waits meanwhile looks again
+    after `LONGEST_WAIT_SECONDS`.
+    """
+    running = TaskStatus.RUNNING
+    transaction.ready_queues.update(
+        after.queue_name
+        for before, after in changes
+        if after.status is running and before.status is not running
+    )
 
 
 def _swap_statement(task: str) -> str:

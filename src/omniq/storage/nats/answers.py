@@ -1,0 +1,98 @@
+"""What the JetStream API answers, read."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from omniq.storage.nats import errors
+from omniq.storage.nats.frames import Delivery
+
+
+class Stored(NamedTuple):
+    """A message of a stream; its sequence is the revision of its subject."""
+
+    subject: str
+    sequence: int
+    data: bytes
+
+
+class Problem(msgspec.Struct):
+    """Why the server did not."""
+
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class PubAck(msgspec.Struct):
+    """The answer to a publish, a delete or a purge."""
+
+    seq: int = 0
+    error: Problem | None = None
+    success: bool = False
+    purged: int = 0
+
+
+class StoredMessage(msgspec.Struct):
+    """A message as the leader of a stream gives it; `data` in base64."""
+
+    subject: str
+    seq: int
+    data: str = ""
+
+
+class Answer(msgspec.Struct):
+    """The answer to a read from the leader."""
+
+    message: StoredMessage | None = None
+    error: Problem | None = None
+
+
+class State(msgspec.Struct):
+    """What a stream holds."""
+
+    subjects: dict[str, int] = {}
+    last_seq: int = 0
+
+
+class Info(msgspec.Struct):
+    """What a stream is."""
+
+    state: State = msgspec.field(default_factory=State)
+    config: dict[str, Any] = {}
+    total: int = 0
+    error: Problem | None = None
+
+
+read_ack = msgspec.json.Decoder(PubAck).decode
+read_answer = msgspec.json.Decoder(Answer).decode
+read_info = msgspec.json.Decoder(Info).decode
+
+
+def is_crowded(answer: Delivery) -> bool:
+    """Whether the server has too many batches at this moment."""
+    error = None if answer.status else read_ack(answer.data).error
+    return error is not None and error.err_code == errors.TOO_MANY_BATCHES
+
+
+def stored_in(delivery: Delivery) -> Stored:
+    """Return the message that a direct get delivered."""
+    headers = delivery.headers or b""
+    return Stored(
+        _header(headers, b"\r\nNats-Subject: ").decode(),
+        int(_header(headers, b"\r\nNats-Sequence: ")),
+        delivery.data,
+    )
+
+
+def _header(headers: bytes, name: bytes) -> bytes:
+    """Return the value the server appended; headers of ours come before."""
+    start = headers.rfind(name) + len(name)
+    return headers[start : headers.find(b"\r\n", start)]
+
+
+def number_pending(answer: list[Delivery]) -> int:
+    """Return how many messages follow those of a batched get."""
+    return int(_header(answer[-1].headers or b"", b"\r\nNats-Num-Pending: ") or 0)
