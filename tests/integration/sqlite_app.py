@@ -1,13 +1,13 @@
 """Other processes on one SQLite file; run by test_sqlite_processes.
 
-    python sqlite_app.py create <path> <processes>  open the new file in all of them at once
-    python sqlite_app.py fork <path>                use one queue before and after a fork
-    python sqlite_app.py put <path> <task id>       enqueue once told to by a line of input
-    python sqlite_app.py wait <path>                listen for work until there is some
-    python sqlite_app.py bury <path>                end the leases of the dead
-    python sqlite_app.py work <path> <worker id>    live as this worker, with a task, until killed
-    python sqlite_app.py lend <path>                fork a child, then die while writing
-    python sqlite_app.py walk <folder> <files>      die at each step of some work, then recover
+python sqlite_app.py create <path> <processes>  open the new file in all of them at once
+python sqlite_app.py fork <path>                use one queue before and after a fork
+python sqlite_app.py put <path> <task id>       enqueue once told to by a line of input
+python sqlite_app.py wait <path>                listen for work until there is some
+python sqlite_app.py bury <path>                end the leases of the dead
+python sqlite_app.py work <path> <worker id>    live as this worker, with a task, until killed
+python sqlite_app.py lend <path>                fork a child, then die while writing
+python sqlite_app.py walk <folder> <files>      die at each step of some work, then recover
 """
 
 from __future__ import annotations
@@ -103,9 +103,10 @@ def wait(path: str) -> None:
     """Listen for work, and say how many sockets there are meanwhile."""
 
     async def main() -> None:
+        before = sockets(path)
         async with SQLiteQueue(path) as queue:
-            waiting = asyncio.create_task(queue.wait(["default"], 20))
-            while not sockets(path):
+            waiting = asyncio.create_task(queue.wait(["default"], 10))
+            while sockets(path) == before and not waiting.done():
                 await asyncio.sleep(0.01)
             say(sockets=sockets(path))
             await waiting
@@ -130,25 +131,17 @@ def work(path: str, worker_id: str) -> None:
     sys.stdin.readline()
 
 
-def lend(path: str) -> None:
+async def lend(path: str) -> None:
     """Leave a forked child behind, which inherited all that was open, and die mid-transaction."""
-    queue = SQLiteQueue(path)
-    queue.connect_sync()
+    database = Database(path)
+    await database.open(database)
     process = os.fork()
     if process == 0:
         sys.stdin.readline()
         os._exit(0)
-    database = Database(path)
-    doom = Doom(0)
-
-    async def die() -> None:
-        await database.write(lambda _: None)
-        await database.write(
-            lambda transaction: transaction.connection.set_trace_callback(doom)
-        )
-
     say(child=process)
-    asyncio.run(die())
+    doom = Doom(0)
+    await database.write(lambda transaction: transaction.connection.set_trace_callback(doom))
 
 
 def say(**facts: Any) -> None:
@@ -262,7 +255,7 @@ if __name__ == "__main__":
         case ["work", path, worker_id]:
             work(path, worker_id)
         case ["lend", path]:
-            lend(path)
+            asyncio.run(lend(path))
         case ["walk", folder, files]:
             walk(Path(folder), int(files))
         case _:

@@ -10,7 +10,7 @@ from omniq.flow.errors import FlowValidationError, Problem
 from omniq.flow.graph import Edge, Graph, Node, Source, read_graph
 from omniq.flow.nodes import READER, WRITER, Kind, NodeTypes
 from omniq.flow.plan import Plan, inner_edges, make_plan, reached
-from omniq.flow.queues import CONFIG_KEY, Link, QueueMapper, manual_name
+from omniq.flow.queues import CONFIG_KEY, DEAD_LETTERS, Link, QueueMapper, manual_name
 from omniq.ids import check_name
 
 
@@ -68,6 +68,8 @@ def _of_queue_node(graph: Graph, links: list[Link], node: Node) -> Iterator[str]
             check_name(CONFIG_KEY, given)
         except ValidationError as error:
             yield str(error)
+    if given == DEAD_LETTERS:
+        yield f"{CONFIG_KEY}: {DEAD_LETTERS} is the queue of what nodes failed on"
     if not any(node.id in {link.writer, link.reader} for link in links):
         other = "QueueReader" if node.type == WRITER else "QueueWriter"
         yield f"has no queue: connect it to a {other} or give it a {CONFIG_KEY}"

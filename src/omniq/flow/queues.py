@@ -10,6 +10,8 @@ from omniq.flow.graph import Graph, Node
 from omniq.flow.nodes import READER, WRITER
 
 CONFIG_KEY = "queue_name"
+DEAD_LETTERS = "dead_letters"
+"""The queue of what nodes failed on; no reader or writer may have its name."""
 
 
 class Link(msgspec.Struct, frozen=True, order=True):

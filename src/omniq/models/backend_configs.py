@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
+
+from omniq.exceptions import ConfigError
 
 ENTRY_POINT_GROUP = "omniq.backends"
 DEFAULT_BASE_DIR = "omniq_data"
@@ -66,14 +68,14 @@ class RedisConfig(BackendConfig):
     host: str | UnsetType = UNSET
     port: int | UnsetType = UNSET
     db: int | UnsetType = UNSET
-    username: str | None | UnsetType = UNSET
-    password: str | None | UnsetType = UNSET
+    username: str | UnsetType = UNSET
+    password: str | UnsetType = UNSET
     ssl: bool | UnsetType = UNSET
-    ssl_ca_certs: str | None | UnsetType = UNSET
-    ssl_certfile: str | None | UnsetType = UNSET
-    ssl_keyfile: str | None | UnsetType = UNSET
-    sentinel_username: str | None | UnsetType = UNSET
-    sentinel_password: str | None | UnsetType = UNSET
+    ssl_ca_certs: str | UnsetType = UNSET
+    ssl_certfile: str | UnsetType = UNSET
+    ssl_keyfile: str | UnsetType = UNSET
+    sentinel_username: str | UnsetType = UNSET
+    sentinel_password: str | UnsetType = UNSET
     namespace: str | UnsetType = UNSET
     timeout_seconds: float | UnsetType = UNSET
     connect_timeout_seconds: float | UnsetType = UNSET
@@ -118,15 +120,66 @@ class NATSConfig(BackendConfig):
     servers: str | list[str] | UnsetType = UNSET
     namespace: str | UnsetType = UNSET
     replicas: int | UnsetType = UNSET
-    user: str | None | UnsetType = UNSET
-    password: str | None | UnsetType = UNSET
-    token: str | None | UnsetType = UNSET
-    credentials_file: str | None | UnsetType = UNSET
-    tls_ca_file: str | None | UnsetType = UNSET
-    tls_certificate_file: str | None | UnsetType = UNSET
-    tls_key_file: str | None | UnsetType = UNSET
+    user: str | UnsetType = UNSET
+    password: str | UnsetType = UNSET
+    token: str | UnsetType = UNSET
+    credentials_file: str | UnsetType = UNSET
+    tls_ca_file: str | UnsetType = UNSET
+    tls_certificate_file: str | UnsetType = UNSET
+    tls_key_file: str | UnsetType = UNSET
     connect_timeout_seconds: float | UnsetType = UNSET
     timeout_seconds: float | UnsetType = UNSET
+
+
+class FileConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Where and how a `FileBackend` keeps its files.
+
+    Attributes:
+        base_dir: a folder, a bucket path or a URL.
+        fsspec_uri: the same as a URL; wins over `base_dir`.
+        storage_options: for the file system of fsspec (keys, endpoint …); unused on a local disk.
+        tasks_dir, results_dir, events_dir, schedules_dir: names of the folders of the components.
+        serialization_format: ``json`` (readable), ``msgpack`` or ``pickle`` for new records.
+        compression: ``zlib`` compresses new records of over 512 bytes.
+        durability: ``full`` (what was acknowledged is on the disk) or ``fast`` (a power cut may
+            lose the last half minute).
+        allow_network: use a network file system too; only for a single process.
+    """
+
+    base_dir: str = DEFAULT_BASE_DIR
+    fsspec_uri: str | None = None
+    storage_options: dict[str, Any] = {}
+    tasks_dir: str = "tasks"
+    results_dir: str = "results"
+    events_dir: str = "events"
+    schedules_dir: str = "schedules"
+    serialization_format: Literal["json", "msgpack", "pickle"] = "json"
+    compression: Literal["none", "zlib"] = "none"
+    durability: Literal["full", "fast"] = "full"
+    allow_network: bool = False
+
+    @property
+    def location(self) -> str:
+        """Where the files are: `fsspec_uri` if given, else `base_dir`."""
+        return self.fsspec_uri or self.base_dir
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str] | None = None) -> FileConfig:
+        """Read ``OMNIQ_BASE_DIR``, ``OMNIQ_FSSPEC_URI`` and the other fields, upper-cased alike.
+
+        Raises:
+            ConfigError: a variable cannot be that field.
+        """
+        variables = os.environ if environment is None else environment
+        given = {
+            name: variables[f"OMNIQ_{name.upper()}"]
+            for name in cls.__struct_fields__
+            if variables.get(f"OMNIQ_{name.upper()}") and name != "storage_options"
+        }
+        try:
+            return msgspec.convert(given, cls, strict=False)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"OMNIQ_* of the file backend: {error}") from error
 
 
 class FolderConfig(BackendConfig):
@@ -136,7 +189,7 @@ class FolderConfig(BackendConfig):
     places: ClassVar[tuple[str, ...]] = ("base_dir", "fsspec_uri")
 
     base_dir: str | UnsetType = UNSET
-    fsspec_uri: str | None | UnsetType = UNSET
+    fsspec_uri: str | UnsetType = UNSET
     storage_options: dict[str, Any] | UnsetType = UNSET
     tasks_dir: str | UnsetType = UNSET
     results_dir: str | UnsetType = UNSET
@@ -167,6 +220,7 @@ ALIASES = {
     "rediss": "redis",
     "valkey": "redis",
     "valkeys": "redis",
+    "unix": "redis",
     "tls": "nats",
     **dict.fromkeys(
         ("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"), "redis"
@@ -213,19 +267,20 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def problems(
-    backend_type: object, url: object, config: object
-) -> Iterator[tuple[str, str]]:
+def problems(backend_type: object, url: object, config: object) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with a backend's type, URL and options: a key and what to do."""
     name = yield from _type_problems(backend_type, url)
     yield from _url_problems(backend_type, url)
     if not isinstance(config, Mapping):
         yield "config", f"expected options by name, got {type(config).__name__}"
     elif name is not None and name in CONFIGS:
-        yield from _option_problems(CONFIGS[name], name, plain(config), has_url=bool(url))
+        options = plain(cast("Mapping[str, Any]", config))
+        yield from _option_problems(CONFIGS[name], name, options, has_url=bool(url))
 
 
-def _type_problems(backend_type: object, url: object) -> Iterator[tuple[str, str]]:
+def _type_problems(
+    backend_type: object, url: object
+) -> Generator[tuple[str, str], None, str | None]:
     """As `problems`; returns the type, if it can be told."""
     if backend_type is None:
         found = type_in(url) if isinstance(url, str) and url else None
@@ -257,12 +312,8 @@ def _url_problems(backend_type: object, url: object) -> Iterator[tuple[str, str]
         yield "url", "holds '${', a variable that nothing has replaced by its value"
     elif isinstance(backend_type, str) and "://" in url:
         found = canonical(url.partition("://")[0])
-        if _is_known(canonical(backend_type)) and found not in _schemes(canonical(backend_type)):
+        if _is_known(canonical(backend_type)) and found != canonical(backend_type):
             yield "url", f"starts with {found}://, which is no URL of type {backend_type!r}"
-
-
-def _schemes(name: str) -> set[str]:
-    return {name, "unix"} if name == "redis" else {name}
 
 
 def _option_problems(

@@ -12,21 +12,39 @@ method `from_url`).
 
 from __future__ import annotations
 
-import difflib
 import importlib
+import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+import msgspec
 
 from omniq.exceptions import ConfigError
+from omniq.models.backend_configs import (
+    ALIASES,
+    CONFIGS,
+    FILE_ENDINGS,
+    canonical,
+    installed_backends,
+    nearest,
+    plain,
+    registered_types,
+    type_in,
+)
+from omniq.models.storage_config import Backend, StorageBackendConfig, backend_from
 
 if TYPE_CHECKING:
     from omniq.backend.base import BaseBackend
+    from omniq.storage.base import (
+        BaseEventStorage,
+        BaseQueue,
+        BaseResultStorage,
+        BaseScheduleStorage,
+    )
 
-ENTRY_POINT_GROUP = "omniq.backends"
 DISTRIBUTION = "omniq-tasks"
-_FILE_ENDINGS = (".db", ".sqlite", ".sqlite3")
 
 
 class BackendEntry(NamedTuple):
@@ -37,35 +55,75 @@ class BackendEntry(NamedTuple):
         extra: the extra of the distribution that installs its driver, if it needs one.
         read: turns a URL into arguments of the class; None leaves the URL to `Class.from_url`.
         default_url: used when only the type is given; None where there is none.
+        place: the argument of the class that a URL fills, where options come along with it.
     """
 
     target: str
     extra: str | None = None
     read: Callable[[str], dict[str, Any]] | None = None
     default_url: str | None = None
+    place: str = "url"
 
 
 class StorageBackendFactory:
     """Makes backends from URLs. All methods are class methods: there is one registry."""
 
     @classmethod
-    def create_backend(cls, url: str, backend_type: str | None = None) -> BaseBackend:
-        """Return a new backend for a URL; nothing is opened yet.
+    def create_backend(cls, config: Backend, backend_type: str | None = None) -> BaseBackend:
+        """Return a new backend; nothing is opened yet.
 
         Args:
-            url: see the head of this module.
-            backend_type: the type, where the URL is a bare path or name.
+            config: a URL (see the head of this module), a `StorageBackendConfig`, a dict with its
+                fields, or one of the typed configurations.
+            backend_type: the type, where `config` is a bare path or name.
 
         Raises:
-            ConfigError: the URL makes no sense, no backend goes by that type, or its driver is
-                not installed; the message says what to install.
+            ConfigError: the URL or an option makes no sense, no backend goes by that type, or its
+                driver is not installed; the message says what to install.
         """
-        name = cls.type_of(url, backend_type)
+        if isinstance(config, str):
+            return _from_url(cls.type_of(config, backend_type), config)
+        chosen = backend_from(config, "config")
+        if chosen.url is not None and not chosen.config:
+            return _from_url(cls.type_of(chosen.url, chosen.backend_type), chosen.url)
+        return _from_parts(canonical(chosen.backend_type or ""), chosen)
+
+    @classmethod
+    def create_task_queue(cls, config: Backend, async_mode: bool = True) -> BaseQueue:
+        """Return the task queue of a new backend; see `create_backend`."""
+        return cls.create_backend(config).get_task_queue(async_mode)
+
+    @classmethod
+    def create_result_storage(cls, config: Backend, async_mode: bool = True) -> BaseResultStorage:
+        """Return the result storage of a new backend; see `create_backend`."""
+        return cls.create_backend(config).get_result_storage(async_mode)
+
+    @classmethod
+    def create_event_storage(cls, config: Backend, async_mode: bool = True) -> BaseEventStorage:
+        """Return the event storage of a new backend; see `create_backend`."""
+        return cls.create_backend(config).get_event_storage(async_mode)
+
+    @classmethod
+    def create_schedule_storage(
+        cls, config: Backend, async_mode: bool = True
+    ) -> BaseScheduleStorage:
+        """Return the schedule storage of a new backend; see `create_backend`."""
+        return cls.create_backend(config).get_schedule_storage(async_mode)
+
+    @classmethod
+    def key_of(cls, config: StorageBackendConfig) -> str:
+        """Return a text that is equal for configurations of one and the same backend."""
+        name = canonical(config.backend_type or "")
+        place, parts = config.url, dict(config.config)
         entry = _entry(name)
-        backend_class = _load(name, entry)
-        if entry.read is None:
-            return cast("BaseBackend", backend_class.from_url(url))
-        return cast("BaseBackend", backend_class(**entry.read(url)))
+        if entry.read is not None:
+            parts = {**entry.read(place or cls.default_url(name)), **parts}
+            place = None
+        if "database_path" in parts:
+            parts["database_path"] = os.path.realpath(parts["database_path"])
+        if name == "file" and place is not None and "://" not in place:
+            place = f"file://{os.path.abspath(place)}"  # noqa: PTH100 - text with a query
+        return repr((name, place, sorted(parts.items(), key=lambda pair: pair[0])))
 
     @classmethod
     def default_url(cls, backend_type: str) -> str:
@@ -74,7 +132,7 @@ class StorageBackendFactory:
         Raises:
             ConfigError: there is none for this type, or no such type.
         """
-        url = _entry(_canonical(backend_type)).default_url
+        url = _entry(canonical(backend_type)).default_url
         if url is None:
             raise ConfigError(f"backend type {backend_type!r} needs a URL")
         return url
@@ -88,25 +146,23 @@ class StorageBackendFactory:
         """
         if not url:
             raise ConfigError("expected the URL of a backend, got an empty string")
-        scheme, has_scheme, _ = url.partition("://")
-        if has_scheme:
-            name = _canonical(scheme)
-            if backend_type is not None and _canonical(backend_type) != name:
-                raise ConfigError(f"{masked(url)!r} is no URL of type {backend_type!r}")
+        name = type_in(url)
+        if "://" in url and backend_type is not None and canonical(backend_type) != name:
+            raise ConfigError(f"{masked(url)!r} is no URL of type {backend_type!r}")
+        if "://" not in url and backend_type is not None:
+            return canonical(backend_type)
+        if name is not None:
             return name
-        if backend_type is not None:
-            return _canonical(backend_type)
-        if url.partition("?")[0].endswith(_FILE_ENDINGS):
-            return "sqlite"
         raise ConfigError(
             f"{masked(url)!r} is no URL; write memory://, sqlite:///jobs.db or the like, "
-            f"or a path ending in {', '.join(_FILE_ENDINGS)}"
+            f"or a path ending in {', '.join(FILE_ENDINGS)}"
         )
 
     @classmethod
     def register_backend(cls, name: str, entry: BackendEntry | str) -> None:
         """Add a type of backend, or replace one; a plain ``package.module:Class`` will do."""
         _entries[name] = BackendEntry(entry) if isinstance(entry, str) else entry
+        registered_types.add(name)
 
     @classmethod
     def get_supported_backends(cls) -> list[str]:
@@ -116,18 +172,89 @@ class StorageBackendFactory:
 
 def masked(url: str) -> str:
     """Return a URL fit to be shown: its password, or token, replaced by ``***``."""
+    place, question, query = url.partition("?")
+    pairs = (pair.partition("=") for pair in query.split("&"))
+    shown = "&".join(f"{n}{eq}{'***' if _is_secret(n) else v}" for n, eq, v in pairs)
+    return f"{_masked_place(place)}{question}{shown}"
+
+
+def masked_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options fit to be shown: passwords, tokens and keys replaced by ``***``."""
+    return {name: _masked_option(name, value) for name, value in options.items()}
+
+
+def _masked_option(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: "***" for key in cast("Mapping[str, Any]", value)}
+    if isinstance(value, list):
+        return [_masked_option(name, item) for item in cast("list[Any]", value)]
+    if _is_secret(name) and value is not None:
+        return "***"
+    return masked(value) if isinstance(value, str) and "://" in value else value
+
+
+def _is_secret(name: str) -> bool:
+    return any(word in name.lower() for word in ("password", "passwd", "secret", "token"))
+
+
+def _masked_place(url: str) -> str:
     scheme, found, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    if not found or "@" not in authority:
+    user, at, host = rest.rpartition("@")
+    if not found or not at or rest.startswith("/"):
         return url
-    user, _, host = authority.rpartition("@")
+    if "/" in user and ":" not in user.partition("/")[0]:
+        return url
     name, colon, _ = user.partition(":")
-    return f"{scheme}://{name + ':' if colon else ''}***@{host}{slash}{path}"
+    return f"{scheme}://{name + ':' if colon else ''}***@{host}"
 
 
-def _canonical(name: str) -> str:
-    lowered = name.lower()
-    return _ALIASES.get(lowered, lowered)
+def _from_url(name: str, url: str) -> BaseBackend:
+    entry = _entry(name)
+    backend_class = _load(name, entry)
+    if entry.read is None:
+        return cast("BaseBackend", backend_class.from_url(url))
+    return cast("BaseBackend", backend_class(**entry.read(url)))
+
+
+def _from_parts(name: str, config: StorageBackendConfig) -> BaseBackend:
+    """Make a backend of options, which win over those in the query of the URL beside them."""
+    entry = _entry(name)
+    backend_class = _load(name, entry)
+    if config.url is None and not config.config and entry.default_url is None and name != "file":
+        raise ConfigError(f"{config.origin}: backend type {name!r} needs a url")
+    options = _with_place(entry, config.url) | _typed(name, plain(config.config))
+    if "fsspec_uri" in options or "storage_options" in options:
+        options["base_dir"] = options.pop("fsspec_uri", None) or options.get("base_dir")
+        options["fs_kwargs"] = options.pop("storage_options", None)
+    if name in ("s3", "gcs", "azure"):
+        options["fs_protocol"] = name
+    try:
+        return cast("BaseBackend", backend_class(**options))
+    except ConfigError as error:
+        raise ConfigError(f"{config.origin}: {error}") from error
+
+
+def _with_place(entry: BackendEntry, url: str | None) -> dict[str, Any]:
+    """Return the arguments a URL stands for, the query read where the class would not."""
+    if url is None:
+        return (
+            {} if entry.default_url is None or entry.read is None else entry.read(entry.default_url)
+        )
+    if entry.read is not None:
+        return entry.read(url)
+    place, _, query = url.partition("?")
+    pairs = parse_qsl(query, keep_blank_values=True)
+    is_folder = entry.place == "base_dir"
+    ours = {name: v for name, v in pairs if is_folder or name == "serialization_format"}
+    rest = urlencode([pair for pair in pairs if pair[0] not in ours])
+    return {entry.place: f"{place}?{rest}" if rest else place, **ours}
+
+
+def _typed(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return options with the types of the backend; text stands for numbers and switches too."""
+    if name not in CONFIGS:
+        return options
+    return msgspec.convert(options, CONFIGS[name], strict=False).said()
 
 
 def _entry(name: str) -> BackendEntry:
@@ -137,16 +264,12 @@ def _entry(name: str) -> BackendEntry:
     found = _entry_points().get(name)
     if found is not None:
         return BackendEntry(found)
-    known = sorted({*_entries, *_ALIASES})
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+    hint = nearest(name, {*_entries, *ALIASES})
     raise ConfigError(f"there is no backend type {name!r}; {hint}")
 
 
 def _entry_points() -> dict[str, str]:
-    from importlib.metadata import entry_points
-
-    return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return installed_backends()
 
 
 def _is_there(name: str) -> bool:
@@ -231,23 +354,11 @@ _entries: dict[str, BackendEntry] = {
     "sqlite": BackendEntry(
         "omniq.backend.sqlite:SQLiteBackend", read=_read_sqlite, default_url="sqlite:///omniq.db"
     ),
-    "file": BackendEntry("omniq.backend.file:FileBackend"),
-    "s3": BackendEntry("omniq.backend.file:FileBackend", "s3"),
-    "gcs": BackendEntry("omniq.backend.file:FileBackend", "gcs"),
-    "azure": BackendEntry("omniq.backend.file:FileBackend", "azure"),
-    "postgresql": BackendEntry("omniq.backend.postgres:PostgreSQLBackend", "postgres"),
+    "file": BackendEntry("omniq.backend.file:FileBackend", place="base_dir"),
+    "s3": BackendEntry("omniq.backend.file:FileBackend", "s3", place="base_dir"),
+    "gcs": BackendEntry("omniq.backend.file:FileBackend", "gcs", place="base_dir"),
+    "azure": BackendEntry("omniq.backend.file:FileBackend", "azure", place="base_dir"),
+    "postgresql": BackendEntry("omniq.backend.postgres:PostgreSQLBackend", "postgres", place="dsn"),
     "redis": BackendEntry("omniq.backend.redis:RedisBackend", "redis"),
-    "nats": BackendEntry("omniq.backend.nats:NATSBackend", "nats"),
-}
-_ALIASES = {
-    "postgres": "postgresql",
-    "gs": "gcs",
-    "az": "azure",
-    "abfs": "azure",
-    "rediss": "redis",
-    "valkey": "redis",
-    "valkeys": "redis",
-    **dict.fromkeys(
-        ("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"), "redis"
-    ),
+    "nats": BackendEntry("omniq.backend.nats:NATSBackend", "nats", place="servers"),
 }

@@ -354,12 +354,12 @@ async def _state(queue: BaseQueue) -> Any:
         _comparable(await queue.find(limit=100)),
         await queue.counts(),
         await queue.paused(),
-        await _next_due(queue),
+        [await _next_due(queue, name) for name in QUEUES],
     )
 
 
-async def _next_due(queue: BaseQueue) -> datetime | None:
-    return await queue._next_due(list(QUEUES))  # pyright: ignore[reportPrivateUsage] - a primitive
+async def _next_due(queue: BaseQueue, *names: str) -> datetime | None:
+    return await queue._next_due(list(names or QUEUES))  # pyright: ignore[reportPrivateUsage] - a primitive
 
 
 def _comparable(answer: object) -> object:

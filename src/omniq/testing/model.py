@@ -1,7 +1,7 @@
 """The contract of a queue in its simplest form: a list, looked through from end to end.
 
-It shares no code with any backend, knows no index and is slow on purpose. What it does is what
-`TaskStore` says, word for word, so it is what backends are compared with.
+It shares nothing with any backend but the codec, knows no index and is slow on purpose. What it
+does is what `TaskStore` says, word for word, so it is what backends are compared with.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from omniq import lifecycle
 from omniq.clock import utcnow
 from omniq.models.task import STATE_FIELDS, Task, TaskStatus
+from omniq.serialization import RecordCodec
 from omniq.storage.base import (
     BaseQueue,
     Capabilities,
@@ -31,6 +32,7 @@ class ModelQueue(BaseQueue):
 
     def __init__(self) -> None:
         super().__init__()
+        self._codec = RecordCodec(Task, ("args", "kwargs", "metadata"))
         self._tasks: list[Task] = []
         self._edges: list[tuple[str, str]] = []
         """Pairs of a live parent and a child it has not been counted for."""
@@ -38,7 +40,8 @@ class ModelQueue(BaseQueue):
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         moment = now or utcnow()
-        return [self._insert_one(deepcopy(task), moment) for task in tasks]
+        encoded = [self._codec.encode(task) for task in tasks]
+        return [self._insert_one(self._codec.decode(data), moment) for data in encoded]
 
     async def _claim(
         self,

@@ -188,7 +188,8 @@ class Worker:
         while not self._stop.is_set():
             try:
                 free = await self._free_slots()
-                if free and not await self._claim(free) and await self._idle():
+                was_busy = bool(self._runs)
+                if free and not await self._claim(free) and await self._idle(was_busy=was_busy):
                     return
                 pause = PAUSES[0]
             except StorageError as error:
@@ -268,12 +269,15 @@ class Worker:
             worker_id=self.id,
         )
 
-    async def _idle(self) -> bool:
-        """Nothing was claimable: wait for work; True when a burst is over."""
+    async def _idle(self, *, was_busy: bool) -> bool:
+        """Nothing was claimable: wait for work; True when a burst is over.
+
+        A run that ended during the claim may have made other tasks claimable just after it.
+        """
         assert self._stop is not None  # noqa: S101 - set by `run`
         if self.options.burst:
             if not self._runs:
-                return True
+                return not was_busy
             assert self._freed is not None  # noqa: S101 - set by `run`
             self._freed.clear()
             await self._first_of(self._freed.wait(), self._stop.wait())

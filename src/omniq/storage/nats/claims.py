@@ -56,16 +56,19 @@ class Claims:
             for turn in range(ATTEMPTS):
                 open_queues = await self.look(wish.queues, wish.now)
                 chosen = self._chosen(open_queues, left, wish.now)
-                records = await self._take(wish, chosen, open_queues)
+                tried = await self._believed(chosen, wish.now)
+                records = await self._take(wish, tried, open_queues)
                 for record in records:
                     taken.setdefault(record.place.queue, []).append(record)
+                got = {record.place.task_id for record in records}
+                refused = [record for record in tried if record.place.task_id not in got]
+                was_all = len(chosen) < left
                 left -= len(records)
-                refused = len(chosen) - len(records)
                 if not refused:
                     self._spread = max(1, self._spread // 2)
-                if not left or not refused:
+                if not left or (was_all and not refused):
                     break
-                await self._after_refusals(open_queues, refused, len(chosen), turn)
+                await self._after_refusals(open_queues, refused, len(tried), turn)
         except BaseException:
             self._lines.clear()  # what was chosen and not settled is still in the stream
             raise
@@ -92,7 +95,7 @@ class Claims:
         chosen: list[Record] = []
         for queue in queues:
             if len(chosen) < limit:
-                line = self._lines[queue]
+                line = self._line(queue)
                 chosen += line.choose(limit - len(chosen), now, self._spread)
         return chosen
 
@@ -106,13 +109,18 @@ class Claims:
         overdue = [
             record
             for queue in queues
-            for record in self._lines[queue].overdue(wish.now, PROMOTED_PER_CLAIM)
+            for record in self._line(queue).overdue(wish.now, PROMOTED_PER_CLAIM)
         ]
-        writes += [becoming(record, lifecycle.promote(bare_task(record))) for record in overdue]
+        overdue = await self._believed(overdue, wish.now)
+        writes += [
+            becoming(record, lifecycle.promote(bare_task(record)))
+            for record in overdue
+            if record.head.status == TaskStatus.SCHEDULED.value
+        ]
         answers = await self._shelf.write(writes)
         for record in answers[len(chosen) :]:
             if record is not None:
-                self._lines[record.place.queue].add(record)
+                self._line(record.place.queue).add(record)
         return [record for record in answers[: len(chosen)] if record is not None]
 
     def _claimed(self, record: Record, wish: Wish, now: datetime, ends_at: datetime) -> Write:
@@ -146,7 +154,7 @@ class Claims:
             await self._dependants.look_after(waiting, utcnow())
 
     async def _fill(self, queue: str, line: Line, page: list[Stored]) -> list[Record]:
-        """Add a page, and those that follow it, to a line; return what is only to be looked after."""
+        """Add a page and those that follow to a line; return what is only to be looked after."""
         waiting: list[Record] = []
         pattern = self._shelf.places.some(READY, queue=queue)
         while page:
@@ -163,29 +171,50 @@ class Claims:
 
     async def _ring(self, queue: str, now: datetime) -> None:
         """Take in what is due at a moment of the caller's: the server goes by its own clock."""
-        line = self._lines[queue]
+        line = self._line(queue)
         for stored in await self._shelf.stream.all(self._shelf.places.some(TIMED, queue=queue)):
             record = self._shelf.codec.record(stored)
             if is_due(record, now):
                 line.add(record)
 
+    async def _believed(self, chosen: Sequence[Record], now: datetime | None) -> list[Record]:
+        """Read again what the server moved, for it moves things late; return what is claimable."""
+        moved = [record.place.task_id for record in chosen if record.place.was_moved]
+        if not moved:
+            return list(chosen)
+        found = await self._shelf.read(moved)
+        believed: list[Record] = []
+        for record in chosen:
+            current = found.get(record.place.task_id) if record.place.was_moved else record
+            if current is record or (
+                current is not None and current.place.group == READY and is_due(current, now)
+            ):
+                believed.append(current)
+        return believed
+
     async def _after_refusals(
-        self, queues: Sequence[str], refused: int, tried: int, turn: int
+        self, queues: Sequence[str], refused: Sequence[Record], tried: int, turn: int
     ) -> None:
-        """See what still stands when most was gone; spread out when others keep claiming too."""
-        if 2 * refused > tried:
+        """Put back what is still there, see what else is gone, and make way for other claims."""
+        subjects = [self._shelf.places.subject(record.place) for record in refused]
+        standing = {stored.sequence for stored in await self._shelf.stream.last(subjects)}
+        back = [record.place.task_id for record in refused if record.sequence in standing]
+        for record in (await self._shelf.read(back)).values():
+            if record.place.group == READY:
+                self._line(record.place.queue).add(record)
+        if 2 * len(refused) > tried:
             await self._prove(queues)
-        if (refused >= CROWD and 4 * refused > tried) or turn >= PATIENCE:
+        if (len(refused) >= CROWD and 4 * len(refused) > tried) or turn >= PATIENCE:
             self._spread = min(WIDEST_SPREAD, 2 * self._spread)
 
     async def _prove(self, queues: Sequence[str]) -> None:
         """Drop those of the first records that are gone."""
-        firsts = [record for queue in queues for record in self._lines[queue].first(PROVED)]
+        firsts = [record for queue in queues for record in self._line(queue).first(PROVED)]
         subjects = [self._shelf.places.subject(record.place) for record in firsts]
         standing = {stored.sequence for stored in await self._shelf.stream.last(subjects)}
         for record in firsts:
             if record.sequence not in standing:
-                self._lines[record.place.queue].drop(record)
+                self._line(record.place.queue).drop(record)
 
     def _line(self, queue: str) -> Line:
         line = self._lines.get(queue)

@@ -37,7 +37,7 @@ class Line:
         """Take in a record, in place of an older one of its task."""
         task_id, head = record.place.task_id, record.head
         known = self._records.get(task_id)
-        if known is not None and known.sequence >= record.sequence:
+        if known is not None and known.age >= record.age:
             return
         self._records[task_id] = record
         self._scheduled.pop(task_id, None)

@@ -12,6 +12,9 @@ A task is one message, and a change of state one publish that expects the last s
 * ``w``, waiting for parents; timed too, so that it is looked after if nobody told it of their end.
 * ``f``, final; ``o`` when its `finished_at` is not the present (a migrated task).
 
+The server does not look twice: a message it is about to move on may arrive in ``r`` after the task
+has changed. So what claims read there and is not PENDING is read again before it is believed.
+
 A scheduled message is removed by the publish that replaces it (so PENDING is one as well, for a day
 that does not come); any other is deleted right after.
 """
@@ -67,6 +70,11 @@ class Place(NamedTuple):
     status: TaskStatus
     queue: str
     task_id: str
+
+    @property
+    def was_moved(self) -> bool:
+        """Whether the server put the message there."""
+        return self.group == READY and self.status is not TaskStatus.PENDING
 
     @property
     def is_scheduled(self) -> bool:

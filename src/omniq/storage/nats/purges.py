@@ -24,8 +24,10 @@ class Purges:
         found = await self._of_group(ODDLY_FINAL, before, None, limit)
         found += await self._of_group(FINAL, before, to_micros(finished_before + 2 * ODD), limit)
         found.sort(key=_finished_at)
-        gone = await self._shelf.stream.delete([record.sequence for record in found[:limit]])
-        purged = [record for record, ok in zip(found, gone, strict=False) if ok]
+        del found[limit:]
+        await self._shelf.read([record.place.task_id for record in found])  # deletes late messages
+        gone = await self._shelf.stream.delete([record.sequence for record in found])
+        purged = [record for record, ok in zip(found, gone, strict=True) if ok]
         await self._free_keys(purged)
         return len(purged)
 

@@ -25,6 +25,8 @@ class Head(msgspec.Struct, array_like=True, gc=False):
         releases: whether it runs although a parent did not complete.
         parents: those of `depends_on` that were not final when last heard of.
         nonce: which write made it so, so that a repeated one recognises its own work.
+        version: how often it was changed. The server moves a message on as it was: of two messages
+            of a task, the one of the higher version is the task.
     """
 
     priority: int
@@ -47,6 +49,7 @@ class Head(msgspec.Struct, array_like=True, gc=False):
     finished_at: int | None = None
     expires_at: int | None = None
     nonce: str = ""
+    version: int = 0
     parents: tuple[str, ...] = ()
 
 
@@ -62,6 +65,11 @@ class Record(NamedTuple):
     def due_at(self) -> datetime | None:
         """The moment a scheduled or running task waits for."""
         return None if self.head.due_at is None else from_micros(self.head.due_at)
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """Orders the messages of a task: the last is the task."""
+        return self.head.version, self.sequence
 
     def is_held_as(self, claim_count: int, lease_token: str | None, status: TaskStatus) -> bool:
         """Whether the fence is this."""
@@ -136,7 +144,9 @@ def head_of(task: Task, parents: Iterable[str]) -> Head:
 
 def head_after(head: Head, task: Task) -> Head:
     """Return a head with the state of `task`."""
-    return _with_state(copy(head), task)
+    after = copy(head)
+    after.version += 1
+    return _with_state(after, task)
 
 
 def bare_task(record: Record) -> Task:

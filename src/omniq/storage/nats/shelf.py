@@ -21,6 +21,10 @@ HELD_RECORDS = 20_000
 LOOK_AFTER = (timedelta(minutes=1), timedelta(minutes=10))
 """A waiting task sees by itself what became of its parents, first and longest after this."""
 
+OTHER_CLOCK = timedelta(seconds=5)
+"""A moment further in the past than this is one of a caller's clock that is not the present's; such
+callers say what is due. The server need not hurry."""
+
 
 class Write(NamedTuple):
     """A record to be stored in place of `before`, or as a new one."""
@@ -67,18 +71,26 @@ class Shelf:
         )
 
     async def read(self, task_ids: Sequence[str]) -> dict[str, Record]:
-        """Return the records of these ids; the later of two where a change was cut short."""
+        """Return the records of these ids; messages that are not the task any more are deleted."""
         stored = await self.stream.last([self.places.anywhere(one) for one in task_ids])
+        records = [self.codec.record(one) for one in stored]
+        if self.stream.replicated:
+            records += await self._others([one for one in records if one.place.was_moved])
         found: dict[str, Record] = {}
-        stale: list[int] = []
-        for record in map(self.codec.record, stored):
-            task_id = record.place.task_id
-            known = found.setdefault(task_id, record)
-            if known is not record:
-                found[task_id] = max(known, record, key=_revision)
-                stale.append(min(known.sequence, record.sequence))
-        await self.stream.delete([one for one in stale if one])
+        for record in records:
+            known = found.get(record.place.task_id)
+            if known is None or known.age < record.age:
+                found[record.place.task_id] = record
+        current = {record.sequence for record in found.values()}
+        await self.stream.delete(sorted({one.sequence for one in records} - current))
         return found
+
+    async def _others(self, moved: Sequence[Record]) -> list[Record]:
+        """Return all messages of tasks whose last one may be late; the leader gives one a time."""
+        subjects: list[str] = []
+        for record in moved:
+            subjects += await self.stream.subjects(self.places.anywhere(record.place.task_id))
+        return [self.codec.record(one) for one in await self.stream.last(subjects)]
 
     async def write(self, writes: Sequence[Write]) -> list[Record | None]:
         """Store records, each if nobody changed its task meanwhile; None for those who lost.
@@ -180,6 +192,8 @@ class Shelf:
             moment = now + min(max(age, LOOK_AFTER[0]), LOOK_AFTER[1])
         else:
             moment = now if head.due_at is None else min(from_micros(head.due_at), NEVER)
+            if moment < now - OTHER_CLOCK:
+                moment = now + OTHER_CLOCK
         return moment.isoformat(), self.places.subject(place._replace(group=READY))
 
     def _place(self, write: Write, now: datetime) -> Place:

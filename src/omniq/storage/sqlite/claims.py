@@ -129,5 +129,6 @@ def _claim_statement(names: Tables) -> str:
         )
         RETURNING priority, created_at, seq, id, queue, func,
             (SELECT data FROM {payload} WHERE {payload}.seq = {task}.seq),
-            attempt, claim_count, lost_leases, cancel_requested, error, expires_at
+            attempt, claim_count, lost_leases, cancel_requested, error, expires_at,
+            waiting_for
     """  # noqa: S608 - checked names only

@@ -75,7 +75,7 @@ class SQLiteQueue(BaseQueue):
         state = ", ".join(f"t.{name}" for name in STATE_COLUMNS)
         self._select = (
             f"SELECT t.id, t.queue, t.func, p.data, {state} "  # noqa: S608 - checked names only
-            f"FROM {self._db.tables.task} t JOIN {self._db.tables.payload} p USING (seq) "
+            f"FROM {self._db.tables.task} t LEFT JOIN {self._db.tables.payload} p USING (seq) "
         )
 
     def __repr__(self) -> str:
@@ -123,7 +123,7 @@ class SQLiteQueue(BaseQueue):
         task.attempt, task.claim_count, task.lost_leases = row[7], row[8], row[9]
         task.cancel_requested, task.error = bool(row[10]), row[11]
         task.expires_at, task.finished_at = at_moment(row[12]), None
-        task.progress, task.waiting_for = None, 0
+        task.progress, task.waiting_for = None, row[13]
         task.lease_token, task.worker_id = lease_token, worker_id
         task.started_at, task.due_at = now, ends_at
         return task

@@ -220,5 +220,3 @@ def _settle_futures(items: list[tuple[Job, Any, BaseException | None]]) -> None:
             job.future.set_result(result)
         else:
             job.future.set_exception(error)
-
-

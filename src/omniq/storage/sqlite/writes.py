@@ -232,7 +232,7 @@ class TaskWrites:
         query = (
             f"SELECT d.parent_id, t.id, t.queue, t.func, p.data, {state} "  # noqa: S608
             f"FROM {names.dependency} d JOIN {names.task} t ON t.id = d.child_id "
-            f"JOIN {names.payload} p USING (seq) WHERE d.{parents} AND t.status = 'waiting' "
+            f"LEFT JOIN {names.payload} p USING (seq) WHERE d.{parents} AND t.status = 'waiting' "
             "ORDER BY d.parent_id, t.id"
         )
         rows = connection.execute(query, (ids,)).fetchall()

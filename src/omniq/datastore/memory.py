@@ -1,0 +1,228 @@
+"""A data store in the memory of one process, for tests and for engines in one process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from omniq.clock import utcnow
+from omniq.datastore.connection import BaseConnection, Lists, Strings
+from omniq.storage.memory.waiters import LONGEST_SLEEP_SECONDS, Waiters
+
+
+class MemoryConnection(BaseConnection):
+    """Lists and strings in memory; several threads and event loops may share them.
+
+    Closing keeps them: they are gone with this object.
+    """
+
+    def __init__(self) -> None:
+        self._queues: dict[str, _Queue] = {}
+        self._texts: dict[str, tuple[str, float | None]] = {}
+        self._lock = threading.Lock()
+        self._waiters = Waiters(self._lock)
+
+    def __repr__(self) -> str:
+        return "MemoryConnection()"
+
+    def lists(self, prefix: str) -> MemoryLists:
+        """Return the lists under a prefix."""
+        return MemoryLists(prefix, self._queues, self._lock, self._waiters)
+
+    def strings(self, prefix: str) -> MemoryStrings:
+        """Return the strings under a prefix."""
+        return MemoryStrings(prefix, self._texts, self._lock)
+
+
+class _Queue:
+    """One list: what waits, oldest first, and what is leased until when."""
+
+    __slots__ = ("leased", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: deque[str] = deque()
+        self.leased: dict[str, tuple[str, datetime]] = {}
+
+    def recover(self, now: datetime) -> None:
+        """Put back what has an ended lease, the first leased to the very front."""
+        ended = [receipt for receipt, (_, until) in self.leased.items() if until <= now]
+        for receipt in reversed(ended):
+            self.waiting.appendleft(self.leased.pop(receipt)[0])
+
+    def next_end(self, now: datetime) -> datetime | None:
+        """Return when there is something to lease: now, at the end of a lease, or unknown."""
+        if self.waiting:
+            return now
+        return min((until for _, until in self.leased.values()), default=None)
+
+
+class MemoryLists(Lists):
+    """Lists as deques. See `Lists`."""
+
+    def __init__(
+        self, prefix: str, queues: dict[str, _Queue], lock: threading.Lock, waiters: Waiters
+    ) -> None:
+        super().__init__(prefix)
+        self._queues = queues
+        self._lock = lock
+        self._waiters = waiters
+
+    async def push(self, name: str, texts: Sequence[str]) -> None:
+        """See `Lists.push`."""
+        key = self.key(name)
+        with self._lock:
+            self._queues.setdefault(key, _Queue()).waiting.extend(texts)
+            self._waiters.announce(key)
+
+    async def take(self, names: Sequence[str], seconds: float | None) -> tuple[str, str] | None:
+        """See `Lists.take`. Nothing is awaited between taking and returning."""
+        ends_at = _end(seconds)
+        while True:
+            found = self._take(names)
+            left = ends_at - time.monotonic()
+            if found is not None or left <= 0:
+                return found
+            await self._waiters.wait(map(self.key, names), left, lambda now: self._due(names, now))
+
+    async def length(self, name: str) -> int:
+        """See `Lists.length`."""
+        with self._lock:
+            queue = self._queues.get(self.key(name))
+            return len(queue.waiting) if queue else 0
+
+    async def clear(self, name: str) -> int:
+        """See `Lists.clear`."""
+        with self._lock:
+            queue = self._queues.pop(self.key(name), None)
+            return len(queue.waiting) if queue else 0
+
+    async def lease(
+        self, name: str, receipt: str, lease_seconds: float, seconds: float | None
+    ) -> str | None:
+        """See `Lists.lease`."""
+        key, ends_at = self.key(name), _end(seconds)
+        while True:
+            text = self._lease(key, receipt, lease_seconds)
+            left = ends_at - time.monotonic()
+            if text is not None or left <= 0:
+                return text
+            await self._waiters.wait([key], left, lambda now: self._next_end(key, now))
+
+    async def settle(self, name: str, receipt: str, *, put_back: bool) -> bool:
+        """See `Lists.settle`."""
+        key = self.key(name)
+        with self._lock:
+            queue = self._queues.get(key)
+            held = queue.leased.pop(receipt, None) if queue else None
+            if queue is None or held is None:
+                return False
+            if put_back:
+                queue.waiting.appendleft(held[0])
+                self._waiters.announce(key)
+            self._drop_empty(key, queue)
+            return True
+
+    async def extend(self, name: str, receipt: str, lease_seconds: float) -> bool:
+        """See `Lists.extend`."""
+        with self._lock:
+            queue = self._queues.get(self.key(name))
+            if queue is None or receipt not in queue.leased:
+                return False
+            until = utcnow() + timedelta(seconds=lease_seconds)
+            queue.leased[receipt] = (queue.leased[receipt][0], until)
+            return True
+
+    def _take(self, names: Sequence[str]) -> tuple[str, str] | None:
+        with self._lock:
+            for name in names:
+                key = self.key(name)
+                queue = self._queues.get(key)
+                if queue is not None and queue.waiting:
+                    text = queue.waiting.popleft()
+                    self._drop_empty(key, queue)
+                    return name, text
+        return None
+
+    def _lease(self, key: str, receipt: str, lease_seconds: float) -> str | None:
+        now = utcnow()
+        with self._lock:
+            queue = self._queues.get(key)
+            if queue is None:
+                return None
+            queue.recover(now)
+            if not queue.waiting:
+                return None
+            text = queue.waiting.popleft()
+            queue.leased[receipt] = (text, now + timedelta(seconds=lease_seconds))
+            return text
+
+    def _due(self, names: Sequence[str], now: datetime) -> datetime | None:
+        queues = (self._queues.get(self.key(name)) for name in names)
+        return now if any(queue is not None and queue.waiting for queue in queues) else None
+
+    def _next_end(self, key: str, now: datetime) -> datetime | None:
+        queue = self._queues.get(key)
+        return queue.next_end(now) if queue is not None else None
+
+    def _drop_empty(self, key: str, queue: _Queue) -> None:
+        if not queue.waiting and not queue.leased:
+            self._queues.pop(key, None)
+
+
+class MemoryStrings(Strings):
+    """Strings in a dict. See `Strings`."""
+
+    def __init__(
+        self, prefix: str, texts: dict[str, tuple[str, float | None]], lock: threading.Lock
+    ) -> None:
+        super().__init__(prefix)
+        self._texts = texts
+        self._lock = lock
+
+    async def set(self, texts: Mapping[str, str], ttl_seconds: float | None) -> None:
+        """See `Strings.set`."""
+        now = time.monotonic()
+        ends_at = None if ttl_seconds is None else now + ttl_seconds
+        with self._lock:
+            self._forget_expired(now)
+            self._texts.update({self.key(name): (text, ends_at) for name, text in texts.items()})
+
+    async def get(self, names: Sequence[str]) -> list[str | bytes | None]:
+        """See `Strings.get`."""
+        now = time.monotonic()
+        with self._lock:
+            return [self._get(self.key(name), now) for name in names]
+
+    async def delete(self, name: str) -> bool:
+        """See `Strings.delete`."""
+        key = self.key(name)
+        with self._lock:
+            was_there = self._get(key, time.monotonic()) is not None
+            self._texts.pop(key, None)
+            return was_there
+
+    async def exists(self, name: str) -> bool:
+        """See `Strings.exists`."""
+        with self._lock:
+            return self._get(self.key(name), time.monotonic()) is not None
+
+    def _get(self, key: str, now: float) -> str | None:
+        text, ends_at = self._texts.get(key, (None, None))
+        return None if ends_at is not None and ends_at <= now else text
+
+    def _forget_expired(self, now: float) -> None:
+        """Give back the space of a few expired texts, so that a cache does not grow for ever."""
+        for key in list(self._texts)[:_LOOKS] if len(self._texts) < _FEW else ():
+            if self._get(key, now) is None:
+                del self._texts[key]
+
+
+def _end(seconds: float | None) -> float:
+    return time.monotonic() + (LONGEST_SLEEP_SECONDS * 36_500 if seconds is None else seconds)
+
+
+_LOOKS = 20
+_FEW = 10_000
