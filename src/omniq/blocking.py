@@ -58,10 +58,7 @@ def run_blocking(call: Callable[[], Awaitable[R]], name: str) -> R:
     Raises:
         SyncInAsyncError: called in a thread where an event loop runs; the message names `name`.
     """
-    if _loop_runs_here():
-        raise SyncInAsyncError(
-            f"{name}_sync() would block the running event loop; use `await {name}(…)` instead"
-        )
+    refuse_in_loop(name)
     once = _Call(call)
     try:
         return _portal.get().start_task_soon(once.run).result()
@@ -70,12 +67,19 @@ def run_blocking(call: Callable[[], Awaitable[R]], name: str) -> R:
         raise
 
 
-def _loop_runs_here() -> bool:
+def refuse_in_loop(name: str) -> None:
+    """Refuse to block a thread where an event loop runs.
+
+    Raises:
+        SyncInAsyncError: one runs here; the message names `name`, the coroutine to await.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return False
-    return True
+        return
+    raise SyncInAsyncError(
+        f"{name}_sync() would block the running event loop; use `await {name}(…)` instead"
+    )
 
 
 class _Call(Generic[R]):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from omniq.app.operations import Operations
@@ -23,6 +24,7 @@ from omniq.clock import check_seconds
 from omniq.exceptions import ConfigError
 from omniq.handle import TaskHandle
 from omniq.ids import check_name, new_id
+from omniq.models.config import OmniQConfig
 from omniq.models.schedule import Schedule
 from omniq.models.task import RetryPolicy, Task
 from omniq.registry import Registry, TaskDecorator, TaskFunction, remote_function
@@ -50,7 +52,7 @@ class OmniQ(Operations):
     Args:
         url: where all four components are kept; the same as `backend` given as a URL.
         backend: a `BaseBackend` (or URL) for all four.
-        config: reserved for configuration objects.
+        config: an `OmniQConfig`, a dict of the same names, or the path of a YAML or TOML file.
         tasks, results, events, schedules: a URL, backend or component for one of them.
         default_queue: the queue of tasks that name none.
         max_retries, retry, timeout: what tasks get that say nothing else.
@@ -68,7 +70,7 @@ class OmniQ(Operations):
         url: str | None = None,
         *,
         backend: BaseBackend | str | None = None,
-        config: object = None,
+        config: OmniQConfig | Mapping[str, Any] | str | Path | None = None,
         tasks: QueueSource | None = None,
         results: ResultSource | None = None,
         events: EventSource | None = None,
@@ -80,13 +82,11 @@ class OmniQ(Operations):
         result_ttl: Duration | None = 86_400,
         log_events: bool = True,
     ) -> None:
-        if config is not None:
-            raise ConfigError(f"config: {type(config).__name__} is not understood; pass a URL")
         if url is not None and backend is not None:
             raise ConfigError("give either url or backend, not both")
-        super().__init__(
-            Sources(url or backend, tasks, results, events, schedules), log_events=log_events
-        )
+        read = None if config is None else OmniQConfig.read(config)
+        sources = Sources(url or backend, tasks, results, events, schedules, read)
+        super().__init__(sources, log_events=log_events)
         self.default_queue = default_queue
         self.result_ttl_seconds = (
             None if result_ttl is None else check_seconds("result_ttl", result_ttl)

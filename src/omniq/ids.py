@@ -65,7 +65,7 @@ def stable_module(thing: object) -> str:
     if spec is not None:
         return str(spec.name)
     path = getattr(main, "__file__", None)
-    return PurePath(path).stem if path else module
+    return PurePath(path).stem if path and not path.startswith("<") else module
 
 
 def check_name(field: str, name: object) -> str:

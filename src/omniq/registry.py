@@ -269,6 +269,10 @@ class Registry:
 
     def _unknown(self, name: str) -> str:
         close = difflib.get_close_matches(name, self._by_name, n=3)
+        if not close:
+            lasts = {known.rpartition(".")[2]: known for known in self._by_name}
+            wanted = name.rpartition(".")[2]
+            close = [lasts[last] for last in difflib.get_close_matches(wanted, lasts, n=3)]
         if close:
             return f"no task {name!r} is registered; the nearest are {', '.join(close)}"
         return (

@@ -17,6 +17,7 @@ import json
 import os
 import sqlite3
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,19 @@ from omniq.backend.sqlite import SQLiteBackend
 from omniq.ids import new_token
 from omniq.models.task import Task
 from omniq.storage.sqlite import Database, SQLiteQueue
+from omniq.testing.waiting import wait_until
 
 DIED = 42
 MOST_STEPS = 200
 
 
-def child(run: Any, *args: Any) -> int:
-    """Fork; run this in the child and end it as a program ends."""
+def child(run: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> int:
+    """Fork; run this in the child, and end that."""
     process = os.fork()
     if process == 0:
         code = 1
         try:
-            run(*args)
+            asyncio.run(run(*args))
             code = 0
         finally:
             sys.stdout.flush()
@@ -53,11 +55,11 @@ def create(path: str, processes: int) -> None:
     """Open the same new file in several processes at the same moment."""
     reading, writing = os.pipe()
 
-    def enqueue(number: int) -> None:
+    async def enqueue(number: int) -> None:
         os.close(writing)
         os.read(reading, 1)  # returns when the parent closes its end
-        with SQLiteQueue(path) as queue:
-            queue.enqueue_sync(Task(func="f", id=f"t{number}"))
+        async with SQLiteQueue(path) as queue:
+            await queue.enqueue(Task(func="f", id=f"t{number}"))
 
     started = [child(enqueue, number) for number in range(processes)]
     os.close(writing)
@@ -106,8 +108,7 @@ def wait(path: str) -> None:
         before = sockets(path)
         async with SQLiteQueue(path) as queue:
             waiting = asyncio.create_task(queue.wait(["default"], 10))
-            while sockets(path) == before and not waiting.done():
-                await asyncio.sleep(0.01)
+            await wait_until(lambda: sockets(path) > before, description="there are sockets")
             say(sockets=sockets(path))
             await waiting
 
@@ -210,21 +211,20 @@ FAMILY: dict[str, Any] = {
 async def recover(folder: Path, files: int) -> None:
     """Run what is left, as a neighbour that noticed the death; write down what the store holds."""
     app, _ = application(folder, files)
-    async with app:
-        await app.task_queue.end_dead_leases()
-        await Worker(app, worker_id="heir", burst=True, cleanup=False, schedules=False).run()
-        tasks = await app.list_tasks(limit=None)
-        results = await app.result_storage.get_many([task.id for task in tasks])
-        facts = {
-            task.id: {
-                "status": task.status,
-                "claim": task.claim_count,
-                "result": None if result is None else [result.claim_count, result.result],
-                "events": [str(event.event_type) for event in await app.get_events(task.id)],
-            }
-            for task, result in zip(tasks, results, strict=True)
+    await app.task_queue.end_dead_leases()
+    await Worker(app, worker_id="heir", burst=True, cleanup=False, schedules=False).run()
+    tasks = await app.list_tasks(limit=None)
+    results = await app.result_storage.get_many([task.id for task in tasks])
+    facts = {
+        task.id: {
+            "status": task.status,
+            "claim": task.claim_count,
+            "result": None if result is None else [result.claim_count, result.result],
+            "events": [str(event.event_type) for event in await app.get_events(task.id)],
         }
-        (folder / "facts.json").write_text(json.dumps(facts))
+        for task, result in zip(tasks, results, strict=True)
+    }
+    (folder / "facts.json").write_text(json.dumps(facts))
 
 
 def walk(base: Path, files: int) -> None:
@@ -232,9 +232,9 @@ def walk(base: Path, files: int) -> None:
     for step in range(MOST_STEPS):
         folder = base / f"{step:03d}"
         folder.mkdir()
-        code = exit_code(child(lambda: asyncio.run(work_until_death(folder, files, step))))
+        code = exit_code(child(work_until_death, folder, files, step))
         assert code in {0, DIED}, code
-        assert exit_code(child(lambda: asyncio.run(recover(folder, files)))) == 0
+        assert exit_code(child(recover, folder, files)) == 0
         if code == 0:
             return
     raise AssertionError(f"not done after {MOST_STEPS} steps")

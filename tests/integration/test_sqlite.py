@@ -383,4 +383,4 @@ async def test_a_failed_checkpoint_leaves_the_patience_of_writers(
         return int(found)
 
     assert wal_bytes(database) > 0
-    assert await database.write(timeout) == module.BUSY_SECONDS * 1000
+    assert await database.write(timeout) == threads.BUSY_SECONDS * 1000

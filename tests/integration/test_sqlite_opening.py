@@ -93,7 +93,7 @@ async def test_damage_is_told_to_the_caller_it_hits(path: Path) -> None:
 
 
 async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    """Folders are not made: a typo would hide the queue. Once it is there, the same object works."""
+    """Folders are not made: a typo would hide the queue. Once it is there, the object works."""
     queue = SQLiteQueue(str(tmp_path / "missing" / "queue.db"))
 
     with pytest.raises(StorageUnavailableError, match="check that its folder exists"):
@@ -170,7 +170,11 @@ async def test_a_network_file_system_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """WAL mode trusts shared memory and locks that such a disk does not have."""
-    monkeypatch.setattr(filesystem, "filesystem_of", lambda _: kind)
+
+    def filesystem_of_any(_folder: Path) -> str:
+        return kind
+
+    monkeypatch.setattr(filesystem, "filesystem_of", filesystem_of_any)
     queue = SQLiteQueue(str(path))
 
     with pytest.raises(ConfigError, match=kind):
@@ -221,7 +225,7 @@ async def test_a_symbolic_link_leads_to_the_same_store(tmp_path: Path) -> None:
             assert await real.get_task_queue().get_queue_size() == 1
             assert companion_folder(linked.database.path) == companion_folder(real.database.path)
 
-    assert sorted(os.listdir(tmp_path)) == ["disk", "link.db"]
+    assert {found.name for found in tmp_path.iterdir()} == {"disk", "link.db"}
 
 
 def test_one_object_serves_several_loops_and_threads_at_once(path: Path) -> None:
@@ -235,7 +239,10 @@ def test_one_object_serves_several_loops_and_threads_at_once(path: Path) -> None
             *(queue.enqueue(Task(func="f", id=f"t{thread}-{n}")) for n in range(50))
         )
 
-    threads = [threading.Thread(target=lambda n=n: asyncio.run(enqueue(n))) for n in range(3)]
+    def run(thread: int) -> None:
+        asyncio.run(enqueue(thread))
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(3)]
     for thread in threads:
         thread.start()
     together.wait()

@@ -18,6 +18,7 @@ from omniq.exceptions import ConfigError
 from omniq.models.task import Task
 from omniq.storage.local import liveness
 from omniq.storage.sqlite import SQLiteQueue
+from tests.integration.programs import Start, programs
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ async def test_the_sockets_of_the_dead_are_removed(queue: SQLiteQueue, path: Pat
     await queue.enqueue(Task(func="f", id="a"))
     await queue.cancel("a")
 
-    assert sockets(path) == set()
+    await wait_until(lambda: not sockets(path), description="the sockets are gone")
 
 
 async def test_a_listener_that_hangs_holds_nobody_up(queue: SQLiteQueue, path: Path) -> None:

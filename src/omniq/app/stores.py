@@ -3,20 +3,24 @@
 For each of the four, the first that is there decides, as a whole:
 
 1. the argument of its own (``OmniQ(results=…)``), then the one for all (``OmniQ(url)``, `backend`);
-2. ``OMNIQ_<COMPONENT>_TYPE`` and ``OMNIQ_<COMPONENT>_URL``, COMPONENT being TASK_QUEUE,
+2. the `config`: the backend of its own, then its `url` for all;
+3. ``OMNIQ_<COMPONENT>_TYPE`` and ``OMNIQ_<COMPONENT>_URL``, COMPONENT being TASK_QUEUE,
    RESULT_STORAGE, EVENT_STORAGE or SCHEDULE_STORAGE (a type without a URL means its usual place);
-3. the backend of the task queue; for the task queue itself ``OMNIQ_URL``, else
+4. the backend of the task queue; for the task queue itself ``OMNIQ_URL``, else
    ``sqlite:///omniq.db``.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from omniq.backend.base import BaseBackend
 from omniq.exceptions import ConfigError
+from omniq.models.config import DEFAULT_URL, URL_VARIABLE, OmniQConfig, StorageBackendConfig
+from omniq.models.storage_config import from_variables, misspelt
 from omniq.storage.base import (
     BaseEventStorage,
     BaseQueue,
@@ -26,24 +30,26 @@ from omniq.storage.base import (
 )
 from omniq.storage.factory import StorageBackendFactory
 
-DEFAULT_URL = "sqlite:///omniq.db"
-URL_VARIABLE = "OMNIQ_URL"
+__all__ = ["DEFAULT_URL", "URL_VARIABLE", "Sources", "Stores"]
+
+logger = logging.getLogger(__name__)
 
 # Each a URL, a backend, or the component itself.
-QueueSource = str | BaseBackend | BaseQueue
-ResultSource = str | BaseBackend | BaseResultStorage
-EventSource = str | BaseBackend | BaseEventStorage
-ScheduleSource = str | BaseBackend | BaseScheduleStorage
+QueueSource = str | StorageBackendConfig | BaseBackend | BaseQueue
+ResultSource = str | StorageBackendConfig | BaseBackend | BaseResultStorage
+EventSource = str | StorageBackendConfig | BaseBackend | BaseEventStorage
+ScheduleSource = str | StorageBackendConfig | BaseBackend | BaseScheduleStorage
 
 
 class Sources(NamedTuple):
     """What the arguments of an application say about its stores; None says nothing."""
 
-    everything: str | BaseBackend | None = None
+    everything: str | StorageBackendConfig | BaseBackend | None = None
     tasks: QueueSource | None = None
     results: ResultSource | None = None
     events: EventSource | None = None
     schedules: ScheduleSource | None = None
+    config: OmniQConfig | None = None
 
 
 class Stores:
@@ -55,10 +61,11 @@ class Stores:
 
     def __init__(self, sources: Sources, environment: Mapping[str, str] | None = None) -> None:
         choice = _Choice(sources, os.environ if environment is None else environment)
-        self.tasks: BaseQueue = choice.of("tasks")
-        self.results: BaseResultStorage = choice.of("results")
-        self.events: BaseEventStorage = choice.of("events")
-        self.schedules: BaseScheduleStorage = choice.of("schedules")
+        found = choice.all()
+        self.tasks: BaseQueue = found["tasks"]
+        self.results: BaseResultStorage = found["results"]
+        self.events: BaseEventStorage = found["events"]
+        self.schedules: BaseScheduleStorage = found["schedules"]
         self._backends = choice.backends
 
     def __iter__(self) -> Iterator[Component]:
@@ -89,43 +96,61 @@ class Stores:
 
 
 class _Kind(NamedTuple):
-    """One of the four: its base class, its name in the environment, a backend's way to it."""
+    """One of the four: its base class, its name in a configuration, a backend's way to it."""
 
     base: type[Component]
-    variable: str
+    key: str
     getter: str
 
 
 _KINDS = {
-    "tasks": _Kind(BaseQueue, "OMNIQ_TASK_QUEUE", "get_task_queue"),
-    "results": _Kind(BaseResultStorage, "OMNIQ_RESULT_STORAGE", "get_result_storage"),
-    "events": _Kind(BaseEventStorage, "OMNIQ_EVENT_STORAGE", "get_event_storage"),
-    "schedules": _Kind(BaseScheduleStorage, "OMNIQ_SCHEDULE_STORAGE", "get_schedule_storage"),
+    "tasks": _Kind(BaseQueue, "task_queue_backend", "get_task_queue"),
+    "results": _Kind(BaseResultStorage, "result_storage_backend", "get_result_storage"),
+    "events": _Kind(BaseEventStorage, "event_storage_backend", "get_event_storage"),
+    "schedules": _Kind(BaseScheduleStorage, "schedule_storage_backend", "get_schedule_storage"),
 }
 
 
 class _Choice:
-    """Works out where each component comes from; the same URL gives the same backend."""
+    """Works out where each component comes from; the same place gives the same backend."""
 
     def __init__(self, sources: Sources, environment: Mapping[str, str]) -> None:
         self._sources = sources
+        self._config = sources.config or OmniQConfig()
         self._environment = environment
-        self._by_url: dict[str, BaseBackend] = {}
-        if not isinstance(sources.everything, str | BaseBackend | None):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
+        self._by_key: dict[str, BaseBackend] = {}
+        if not isinstance(sources.everything, str | StorageBackendConfig | BaseBackend | None):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
             raise ConfigError(f"expected a URL or a backend, got {sources.everything!r}")
+        for line in misspelt(environment):
+            logger.warning("%s", line)
 
     @property
     def backends(self) -> list[BaseBackend]:
         """The backends made here."""
-        return list(self._by_url.values())
+        return list(self._by_key.values())
 
-    def of(self, name: str) -> Any:
-        """Return one component."""
+    def all(self) -> dict[str, Any]:
+        """Return the components by name. Raises one ConfigError for all that make no sense."""
+        found: dict[str, Any] = {}
+        wrong: list[str] = []
+        for name in _KINDS:
+            try:
+                found[name] = self._component(name)
+            except ConfigError as error:
+                wrong += [line for line in str(error).splitlines() if line not in wrong]
+        if wrong:
+            raise ConfigError("\n".join(wrong))
+        return found
+
+    def _component(self, name: str) -> Any:
         kind = _KINDS[name]
         source = self._source(name)
         if isinstance(source, kind.base):
             return source
         if isinstance(source, str):
+            StorageBackendFactory.type_of(source)
+            source = StorageBackendConfig(url=source, origin=name)
+        if isinstance(source, StorageBackendConfig):
             source = self._backend(source)
         if isinstance(source, BaseBackend):
             return getattr(source, kind.getter)()
@@ -139,13 +164,14 @@ class _Choice:
             explicit = self._sources.everything
         if explicit is not None:
             return explicit
-        from_environment = self._named_in_environment(_KINDS[name].variable)
-        if from_environment is not None:
-            return from_environment
+        key = _KINDS[name].key
+        said = self._config.explicit(key) or from_variables(key, self._environment)
+        if said is not None:
+            return said
         return self._default() if name == "tasks" else self._of_the_queue(name)
 
-    def _default(self) -> str:
-        return self._environment.get(URL_VARIABLE) or DEFAULT_URL
+    def _default(self) -> StorageBackendConfig:
+        return StorageBackendConfig(url=DEFAULT_URL, origin="default")
 
     def _of_the_queue(self, name: str) -> object:
         source = self._source("tasks")
@@ -156,18 +182,14 @@ class _Choice:
             )
         return source
 
-    def _named_in_environment(self, variable: str) -> BaseBackend | None:
-        backend_type = self._environment.get(f"{variable}_TYPE") or None
-        url = self._environment.get(f"{variable}_URL") or None
+    def _backend(self, config: StorageBackendConfig) -> BaseBackend:
         try:
-            if url is None and backend_type is not None:
-                url = StorageBackendFactory.default_url(backend_type)
-            return None if url is None else self._backend(url, backend_type)
+            key = StorageBackendFactory.key_of(config)
+            if key not in self._by_key:
+                self._by_key[key] = StorageBackendFactory.create_backend(config)
+            return self._by_key[key]
         except ConfigError as error:
-            raise ConfigError(f"{variable}_*: {error}") from error
-
-    def _backend(self, url: str, backend_type: str | None = None) -> BaseBackend:
-        key = f"{StorageBackendFactory.type_of(url, backend_type)}:{url}"
-        if key not in self._by_url:
-            self._by_url[key] = StorageBackendFactory.create_backend(url, backend_type)
-        return self._by_url[key]
+            text = str(error)
+            raise ConfigError(
+                text if text.startswith(config.origin) else f"{config.origin}: {text}"
+            ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from cyclopts import App, Parameter
 from omniq.cli.output import Json, console, print_json, print_table
 from omniq.cli.target import Target, open_target
 from omniq.core import OmniQ
+from omniq.exceptions import ValidationError
 from omniq.models.task import TaskStatus
 
 queues = App(name="queues", help="Look at queues, pause them, resume them, empty them.")
@@ -73,6 +75,8 @@ def purge(
 
 
 def _confirmed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise ValidationError("--yes", "say it when there is no terminal to ask at")
     return console().input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 

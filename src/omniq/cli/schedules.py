@@ -7,8 +7,10 @@ from typing import Any
 
 from cyclopts import App
 
+from omniq.cli.exits import Exit
 from omniq.cli.output import Json, ago, print_json, print_table
 from omniq.cli.target import Target, open_target
+from omniq.exceptions import NotFoundError
 from omniq.models.schedule import Schedule
 
 schedules = App(name="schedules", help="Look at schedules, pause them, resume them.")
@@ -37,6 +39,19 @@ def pause(schedule_id: str, *, app: Target = None, json: Json = False) -> None:
 def resume(schedule_id: str, *, app: Target = None, json: Json = False) -> None:
     """Let a paused schedule fire again, from now on."""
     _print([_turn(app, "resume_schedule", schedule_id)], json=json)
+
+
+@schedules.command
+def delete(schedule_id: str, *, app: Target = None) -> int:
+    """Delete a schedule; tasks it made stay. One declared in code comes back with its worker."""
+
+    async def run() -> bool:
+        async with open_target(app) as target:
+            return await target.schedule_storage.delete_schedule(schedule_id)
+
+    if not asyncio.run(run()):
+        raise NotFoundError(f"there is no schedule {schedule_id}")
+    return Exit.OK
 
 
 def _turn(app: str | None, method: str, schedule_id: str) -> Schedule:

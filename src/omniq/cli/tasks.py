@@ -14,7 +14,7 @@ from omniq.cli.exits import Exit
 from omniq.cli.output import Json, ago, console, print_json, print_pairs, print_table
 from omniq.cli.target import Target, load, open_target
 from omniq.core import OmniQ
-from omniq.exceptions import NotFoundError, ResultError, ValidationError
+from omniq.exceptions import ConfigError, NotFoundError, ResultError, ValidationError
 from omniq.models.task import Task, TaskStatus
 
 Act = Callable[[OmniQ, str], Awaitable[Task]]
@@ -26,7 +26,9 @@ def enqueue(
     app: Annotated[str, Parameter(help="module, module:attr, file.py or file.py:attr")],
     task: Annotated[str, Parameter(help="The task's name, in full or its last part.")],
     *arguments: Annotated[str, Parameter(help="Each is read as JSON, else taken as text.")],
-    kwarg: Annotated[tuple[str, ...], Parameter(help="name=value; repeat for more.")] = (),
+    kwarg: Annotated[
+        tuple[str, ...], Parameter(negative=(), help="name=value; repeat for more.")
+    ] = (),
     queue: str | None = None,
     priority: int | None = None,
     delay: Annotated[float | None, Parameter(help="Seconds from now.")] = None,
@@ -40,6 +42,8 @@ def enqueue(
     given = {name: value for name, value in options.items() if value is not None}
     function = queue_app.registry.resolve(_full_name(queue_app, task)).options(**given)  # type: ignore[arg-type]  # checked there
     named = dict(_pair(item) for item in kwarg)
+    if not queue_app.task_queue.capabilities.shared:
+        raise ConfigError(f"{app} keeps its tasks in this process, where none would run them")
 
     async def run() -> int:
         async with queue_app:

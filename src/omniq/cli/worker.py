@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -13,6 +13,7 @@ from omniq.worker.serve import ServeOptions, serve
 from omniq.worker.worker import Worker
 
 Flag = Parameter(negative=())
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
 def worker(
@@ -21,7 +22,9 @@ def worker(
     queues: Annotated[
         tuple[str, ...],
         Parameter(
-            name=["--queues", "-q"], help="Queues in strict order; repeat or separate by commas."
+            name=["--queues", "-q"],
+            negative=(),
+            help="Queues in strict order; repeat or separate by commas.",
         ),
     ] = (),
     concurrency: Annotated[
@@ -41,9 +44,11 @@ def worker(
     schedules: Annotated[bool, Parameter(help="Fire schedules.")] = True,
     allow_module: Annotated[
         tuple[str, ...],
-        Parameter(help="Also run unregistered functions of this module; repeat for more."),
+        Parameter(
+            negative=(), help="Also run unregistered functions of this module; repeat for more."
+        ),
     ] = (),
-    log_level: str = "INFO",
+    log_level: LogLevel = "INFO",
 ) -> int:
     """Run tasks until stopped by Ctrl-C or SIGTERM; a second one gives running tasks back at once.
 

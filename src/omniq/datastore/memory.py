@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
 import time
 from collections import deque
@@ -21,7 +22,7 @@ class MemoryConnection(BaseConnection):
 
     def __init__(self) -> None:
         self._queues: dict[str, _Queue] = {}
-        self._texts: dict[str, tuple[str, float | None]] = {}
+        self._texts = _Texts()
         self._lock = threading.Lock()
         self._waiters = Waiters(self._lock)
 
@@ -175,9 +176,7 @@ class MemoryLists(Lists):
 class MemoryStrings(Strings):
     """Strings in a dict. See `Strings`."""
 
-    def __init__(
-        self, prefix: str, texts: dict[str, tuple[str, float | None]], lock: threading.Lock
-    ) -> None:
+    def __init__(self, prefix: str, texts: _Texts, lock: threading.Lock) -> None:
         super().__init__(prefix)
         self._texts = texts
         self._lock = lock
@@ -187,42 +186,56 @@ class MemoryStrings(Strings):
         now = time.monotonic()
         ends_at = None if ttl_seconds is None else now + ttl_seconds
         with self._lock:
-            self._forget_expired(now)
-            self._texts.update({self.key(name): (text, ends_at) for name, text in texts.items()})
+            self._texts.forget_expired(now)
+            for name, text in texts.items():
+                self._texts.keep(self.key(name), text, ends_at)
 
     async def get(self, names: Sequence[str]) -> list[str | bytes | None]:
         """See `Strings.get`."""
         now = time.monotonic()
         with self._lock:
-            return [self._get(self.key(name), now) for name in names]
+            return [self._texts.get(self.key(name), now) for name in names]
 
     async def delete(self, name: str) -> bool:
         """See `Strings.delete`."""
         key = self.key(name)
         with self._lock:
-            was_there = self._get(key, time.monotonic()) is not None
-            self._texts.pop(key, None)
+            was_there = self._texts.get(key, time.monotonic()) is not None
+            self._texts.drop(key)
             return was_there
 
     async def exists(self, name: str) -> bool:
         """See `Strings.exists`."""
         with self._lock:
-            return self._get(self.key(name), time.monotonic()) is not None
+            return self._texts.get(self.key(name), time.monotonic()) is not None
 
-    def _get(self, key: str, now: float) -> str | None:
+
+class _Texts:
+    """Texts by key, and their ends in order, so that a cache does not grow for ever."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, tuple[str, float | None]] = {}
+        self._ends: list[tuple[float, str]] = []
+
+    def keep(self, key: str, text: str, ends_at: float | None) -> None:
+        self._texts[key] = (text, ends_at)
+        if ends_at is not None:
+            heapq.heappush(self._ends, (ends_at, key))
+
+    def get(self, key: str, now: float) -> str | None:
         text, ends_at = self._texts.get(key, (None, None))
         return None if ends_at is not None and ends_at <= now else text
 
-    def _forget_expired(self, now: float) -> None:
-        """Give back the space of a few expired texts, so that a cache does not grow for ever."""
-        for key in list(self._texts)[:_LOOKS] if len(self._texts) < _FEW else ():
-            if self._get(key, now) is None:
-                del self._texts[key]
+    def drop(self, key: str) -> None:
+        self._texts.pop(key, None)
+
+    def forget_expired(self, now: float) -> None:
+        while self._ends and self._ends[0][0] <= now:
+            _, key = heapq.heappop(self._ends)
+            if self.get(key, now) is None:
+                self.drop(key)
 
 
 def _end(seconds: float | None) -> float:
     return time.monotonic() + (LONGEST_SLEEP_SECONDS * 36_500 if seconds is None else seconds)
 
-
-_LOOKS = 20
-_FEW = 10_000

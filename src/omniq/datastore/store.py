@@ -84,6 +84,15 @@ def _connect_to(
     match kind:
         case "memory":
             return _memory(url or "")
+        case "sqlite":
+            from omniq.datastore.sqlite import SQLiteConnection
+
+            return SQLiteConnection(url=url or "")
+        case "redis":
+            from omniq.datastore.redis import RedisConnection
+
+            host, port, db = parts
+            return RedisConnection(host, port, db, password, pool_size, url=url)
         case _:
             raise ConfigError(f"no data store of type {kind!r}: use redis, sqlite or memory")
 

@@ -10,6 +10,9 @@ from omniq.storage.lazy import class_homes, load_class
 if TYPE_CHECKING:
     from omniq.storage.file import AsyncFileEventStorage, FileEventStorage
     from omniq.storage.memory import AsyncMemoryEventStorage, MemoryEventStorage
+    from omniq.storage.nats import NATSEventStorage, NatsEventStorage
+    from omniq.storage.postgres import PostgresEventStorage, PostgreSQLEventStorage
+    from omniq.storage.redis import RedisEventStorage
     from omniq.storage.sqlite import AsyncSQLiteEventStorage, SQLiteEventStorage
 
 __all__ = [
@@ -19,6 +22,11 @@ __all__ = [
     "BaseEventStorage",
     "FileEventStorage",
     "MemoryEventStorage",
+    "NATSEventStorage",
+    "NatsEventStorage",
+    "PostgreSQLEventStorage",
+    "PostgresEventStorage",
+    "RedisEventStorage",
     "SQLiteEventStorage",
 ]
 

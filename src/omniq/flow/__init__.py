@@ -19,11 +19,14 @@ from omniq.flow.graph import Edge, Graph, Node, read_graph
 from omniq.flow.nodes import Kind, NodeType, NodeTypes, Pool
 from omniq.flow.plan import Loop, Plan
 from omniq.flow.queues import Link, QueueMapper
+from omniq.flow.tasks import FlowRun, FlowTasks
 
 __all__ = [
     "DeadLetter",
     "Edge",
     "FlowEngine",
+    "FlowRun",
+    "FlowTasks",
     "FlowValidationError",
     "Graph",
     "Kind",

@@ -43,6 +43,20 @@ class Plan(msgspec.Struct, frozen=True):
         """Return the type of a node."""
         return self.types[node.type]
 
+    def loops_in_order(self) -> list[str]:
+        """Return the loops, each after those whose stop it waits for."""
+        rest = dict(self.loops)
+        done: list[str] = []
+        while rest:
+            ready = [
+                loop.id
+                for loop in rest.values()
+                if not {sender for _, sender in loop.stops} & {*rest}
+            ]
+            done += ready
+            rest = {loop_id: loop for loop_id, loop in rest.items() if loop_id not in ready}
+        return done
+
     def followers(self, node_id: str) -> list[Edge]:
         """Return the edges along which items leave a node inside of its loop."""
         return inner_edges(self.graph, node_id)

@@ -32,7 +32,9 @@ class Pools:
             value = func(*args, **kwargs)
             return await value if is_async(func) else value
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor(pool), partial(func, *args, **kwargs))
+        return await loop.run_in_executor(
+            self._executor(pool), partial(_called, func, *args, **kwargs)
+        )
 
     async def close(self) -> None:
         """Wait for what still runs, off the event loop, and end all threads and processes."""
@@ -51,3 +53,11 @@ class Pools:
             return ThreadPoolExecutor(self._sizes[pool], thread_name_prefix="omniq-node")
         # Not forked: a fork of a process with threads may hang.
         return ProcessPoolExecutor(self._sizes[pool], mp_context=get_context("spawn"))
+
+
+def _called(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call the function; a StopIteration of it would never reach the one who awaits it."""
+    try:
+        return func(*args, **kwargs)
+    except StopIteration as error:
+        raise RuntimeError(f"the node raised {error!r}") from error

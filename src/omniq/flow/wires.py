@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from functools import partial
 from random import uniform
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -79,7 +79,7 @@ class Wires:
 
     async def push(self, queue: str, data: Any) -> None:
         """Push an item. Raises SerializationError, if it is not JSON."""
-        if isinstance(data, Mapping) and STOP_KEY in data:
+        if _is_stop(data):
             raise ValidationError("item", f"the key {STOP_KEY} is the stop signal's")
         await patiently(lambda: self._store.queue.push(self.name(queue), data))
 
@@ -220,11 +220,14 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
 
 def _opened(found: Any) -> Item | Stop:
     delivery = found if isinstance(found, Delivery) else None
-    data = found if delivery is None else delivery.data
-    if isinstance(data, dict) and STOP_KEY in data:
-        marker = cast("dict[str, Any]", data)
-        return Stop(marker[STOP_KEY], marker.get("queue", ""), delivery)
+    data: Any = found.data if isinstance(found, Delivery) else found
+    if _is_stop(data):
+        return Stop(data[STOP_KEY], data.get("queue", ""), delivery)
     return Item(data, delivery)
+
+
+def _is_stop(data: object) -> bool:
+    return isinstance(data, dict) and STOP_KEY in data
 
 
 async def _give_back(asked: list[asyncio.Future[Any]]) -> None:

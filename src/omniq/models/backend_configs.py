@@ -17,6 +17,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from omniq.exceptions import ConfigError
+from omniq.models.masking import masked
 
 ENTRY_POINT_GROUP = "omniq.backends"
 DEFAULT_BASE_DIR = "omniq_data"
@@ -256,7 +257,7 @@ def type_in(url: str) -> str | None:
 def nearest(name: str, valid: Collection[str]) -> str:
     """Return a hint: the valid name most like this one, or all of them."""
     close = difflib.get_close_matches(name, valid, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"valid are {', '.join(sorted(valid))}"
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(valid))}"
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -287,7 +288,8 @@ def _type_problems(
         if found is None and not (isinstance(url, str) and url):
             yield "backend_type", "is missing, and there is no url that says it"
         elif found is None:
-            yield "url", "is no URL; write sqlite:///jobs.db or the like, or give backend_type"
+            text = masked(str(url))
+            yield "url", f"{text!r} is no URL; write sqlite:///jobs.db or give backend_type"
         elif not _is_known(found):
             yield "url", _unknown(found)
             return None
@@ -313,7 +315,7 @@ def _url_problems(backend_type: object, url: object) -> Iterator[tuple[str, str]
     elif isinstance(backend_type, str) and "://" in url:
         found = canonical(url.partition("://")[0])
         if _is_known(canonical(backend_type)) and found != canonical(backend_type):
-            yield "url", f"starts with {found}://, which is no URL of type {backend_type!r}"
+            yield "url", f"{masked(url)!r} is no URL of type {backend_type!r}"
 
 
 def _option_problems(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, cast
+from enum import Enum
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -14,6 +15,7 @@ from omniq.models.event import EventType, TaskEvent
 from omniq.models.result import TaskResult
 from omniq.models.task import RetryPolicy, Task, TaskStatus
 
+E = TypeVar("E", bound=Enum)
 PRIORITY_LIMIT = 1_000_000
 MAX_PARENTS = 1_000
 MAX_RETRIES = 10_000
@@ -37,7 +39,7 @@ def checked_task(task: Task) -> Task:
     if task.depends_on:
         changes["depends_on"] = checked_parents(task)
     if type(task.status) is not TaskStatus:
-        changes["status"] = TaskStatus(task.status)
+        changes["status"] = read_choice("status", TaskStatus, task.status)
     return msgspec.structs.replace(task, **changes) if changes else task
 
 
@@ -112,6 +114,12 @@ def check_retry(policy: object) -> RetryPolicy:
         )
     check_seconds("retry.delay_seconds", policy.delay_seconds)
     check_seconds("retry.max_delay_seconds", policy.max_delay_seconds)
+    for name in policy.retry_on:
+        if "." not in str(name):
+            raise ValidationError(
+                "retry.retry_on",
+                f"{name!r} has no module; pass the class, or builtins.{name}",
+            )
     if policy.backoff not in ("fixed", "linear", "exponential"):
         raise ValidationError(
             "retry.backoff", f"{policy.backoff!r} is not one of fixed, linear, exponential"
@@ -169,6 +177,19 @@ def checked_event(event: TaskEvent) -> TaskEvent:
     if timestamp is event.timestamp:
         return event
     return msgspec.structs.replace(event, timestamp=timestamp)
+
+
+def read_choice(field: str, kind: type[E], value: E | str) -> E:
+    """Return the member of an enum that `value` is or names.
+
+    Raises:
+        ValidationError: it names none; the message lists them.
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        names = ", ".join(str(member.value) for member in kind)
+        raise ValidationError(field, f"{value!r} is not one of {names}") from None
 
 
 def check_queues(queues: object) -> list[str]:

@@ -10,6 +10,9 @@ from omniq.storage.results import BaseResultStorage
 if TYPE_CHECKING:
     from omniq.storage.file import AsyncFileResultStorage, FileResultStorage
     from omniq.storage.memory import AsyncMemoryResultStorage, MemoryResultStorage
+    from omniq.storage.nats import NATSResultStorage, NatsResultStorage
+    from omniq.storage.postgres import PostgreSQLResultStorage, PostgresResultStorage
+    from omniq.storage.redis import RedisResultStorage
     from omniq.storage.sqlite import AsyncSQLiteResultStorage, SQLiteResultStorage
 
 __all__ = [
@@ -19,6 +22,11 @@ __all__ = [
     "BaseResultStorage",
     "FileResultStorage",
     "MemoryResultStorage",
+    "NATSResultStorage",
+    "NatsResultStorage",
+    "PostgreSQLResultStorage",
+    "PostgresResultStorage",
+    "RedisResultStorage",
     "SQLiteResultStorage",
 ]
 

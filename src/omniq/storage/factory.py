@@ -33,6 +33,7 @@ from omniq.models.backend_configs import (
     registered_types,
     type_in,
 )
+from omniq.models.masking import masked
 from omniq.models.storage_config import Backend, StorageBackendConfig, backend_from
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
         BaseResultStorage,
         BaseScheduleStorage,
     )
+
+__all__ = ["DISTRIBUTION", "BackendEntry", "StorageBackendFactory", "masked"]
 
 DISTRIBUTION = "omniq-tasks"
 
@@ -170,44 +173,6 @@ class StorageBackendFactory:
         return sorted({name for name in _entries if _is_there(name)} | _entry_points().keys())
 
 
-def masked(url: str) -> str:
-    """Return a URL fit to be shown: its password, or token, replaced by ``***``."""
-    place, question, query = url.partition("?")
-    pairs = (pair.partition("=") for pair in query.split("&"))
-    shown = "&".join(f"{n}{eq}{'***' if _is_secret(n) else v}" for n, eq, v in pairs)
-    return f"{_masked_place(place)}{question}{shown}"
-
-
-def masked_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options fit to be shown: passwords, tokens and keys replaced by ``***``."""
-    return {name: _masked_option(name, value) for name, value in options.items()}
-
-
-def _masked_option(name: str, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: "***" for key in cast("Mapping[str, Any]", value)}
-    if isinstance(value, list):
-        return [_masked_option(name, item) for item in cast("list[Any]", value)]
-    if _is_secret(name) and value is not None:
-        return "***"
-    return masked(value) if isinstance(value, str) and "://" in value else value
-
-
-def _is_secret(name: str) -> bool:
-    return any(word in name.lower() for word in ("password", "passwd", "secret", "token"))
-
-
-def _masked_place(url: str) -> str:
-    scheme, found, rest = url.partition("://")
-    user, at, host = rest.rpartition("@")
-    if not found or not at or rest.startswith("/"):
-        return url
-    if "/" in user and ":" not in user.partition("/")[0]:
-        return url
-    name, colon, _ = user.partition(":")
-    return f"{scheme}://{name + ':' if colon else ''}***@{host}"
-
-
 def _from_url(name: str, url: str) -> BaseBackend:
     entry = _entry(name)
     backend_class = _load(name, entry)
@@ -221,7 +186,7 @@ def _from_parts(name: str, config: StorageBackendConfig) -> BaseBackend:
     entry = _entry(name)
     backend_class = _load(name, entry)
     if config.url is None and not config.config and entry.default_url is None and name != "file":
-        raise ConfigError(f"{config.origin}: backend type {name!r} needs a url")
+        raise ConfigError(f"{config.origin}: backend type {name!r} needs a URL")
     options = _with_place(entry, config.url) | _typed(name, plain(config.config))
     if "fsspec_uri" in options or "storage_options" in options:
         options["base_dir"] = options.pop("fsspec_uri", None) or options.get("base_dir")

@@ -20,7 +20,7 @@ from omniq.exceptions import (
     TaskExistsError,
 )
 from omniq.ids import check_name, new_id, new_token
-from omniq.models.checks import checked_task
+from omniq.models.checks import checked_task, read_choice
 from omniq.models.result import TaskResult
 from omniq.models.task import STATE_FIELDS, Task, TaskStatus
 from omniq.storage.results import BaseResultStorage
@@ -248,7 +248,7 @@ class BaseQueue(TaskStore):
         """Return all tasks that match, by id; at most `limit` if given. See `iter_tasks`."""
         where = TaskFilter(
             queues=frozenset({queue_name} if queue_name else ()),
-            statuses=frozenset({TaskStatus(status)} if status else ()),
+            statuses=frozenset({read_choice("status", TaskStatus, status)} if status else ()),
             funcs=frozenset({func} if func else ()),
         )
         found: list[Task] = []

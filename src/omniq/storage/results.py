@@ -14,7 +14,7 @@ from omniq.clock import check_seconds, utcnow
 from omniq.coalesce import Coalescer
 from omniq.exceptions import TaskFailedError
 from omniq.ids import check_name
-from omniq.models.checks import check_limit, checked_result, moment_or_none
+from omniq.models.checks import check_limit, checked_result, moment_or_none, read_choice
 from omniq.models.result import ResultStatus, TaskResult
 from omniq.storage.component import Component
 
@@ -87,7 +87,7 @@ class BaseResultStorage(Component, ABC):
         now: datetime | None = None,
     ) -> list[TaskResult]:
         """Return all results that are not expired, by task id; at most `limit` if given."""
-        wanted = ResultStatus(status) if status else None
+        wanted = read_choice("status", ResultStatus, status) if status else None
         found: list[TaskResult] = []
         after: str | None = None
         while True:

@@ -11,7 +11,7 @@ from omniq.blocking import blocking
 from omniq.clock import utcnow
 from omniq.exceptions import NotFoundError, StaleTaskError
 from omniq.ids import check_name
-from omniq.models.checks import moment_or_none
+from omniq.models.checks import moment_or_none, read_choice
 from omniq.models.schedule import Schedule, ScheduleStatus
 from omniq.storage.component import Component
 
@@ -46,7 +46,7 @@ class BaseScheduleStorage(Component, ABC):
 
     async def list_schedules(self, status: ScheduleStatus | str | None = None) -> list[Schedule]:
         """Return all schedules (of this status), by id."""
-        wanted = ScheduleStatus(status) if status else None
+        wanted = read_choice("status", ScheduleStatus, status) if status else None
         await self.connect()
         return [item for item in await self._list() if wanted is None or item.status is wanted]
 

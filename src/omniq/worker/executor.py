@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Callable
 from datetime import timedelta
@@ -31,7 +30,6 @@ from omniq.worker.runs import Run, RunInterrupted, StopReason
 from omniq.worker.threads import ThreadPool
 
 logger = logging.getLogger(__name__)
-Resolve = Callable[[str], Callable[..., Any]]
 
 
 class Callee(msgspec.Struct, frozen=True):
@@ -39,6 +37,9 @@ class Callee(msgspec.Struct, frozen=True):
 
     function: Callable[..., Any]
     is_async: bool
+
+
+Resolve = Callable[[str], Callee]
 
 
 class Executor:
@@ -109,9 +110,7 @@ class Executor:
     def _callee(self, name: str) -> Callee:
         callee = self._callees.get(name)
         if callee is None:
-            function = self._resolve(name)
-            callee = Callee(function, inspect.iscoroutinefunction(inspect.unwrap(function)))
-            self._callees[name] = callee
+            callee = self._callees[name] = self._resolve(name)
         return callee
 
     def _stopped(self, run: Run, error: BaseException) -> lifecycle.Outcome | None:

@@ -180,7 +180,10 @@ class Settler:
     def _report(self, ended: list[Ended], won: list[bool], now: datetime) -> None:
         events: list[TaskEvent] = []
         for item, ok in zip(ended, won, strict=True):
-            events.append(self._event(item, now) if ok else self._lost_event(item.run, now))
+            event = self._event(item, now) if ok else self._lost_event(item.run, now)
+            events.append(event)
+            if event.event_type is not EventType.COMPLETED:
+                _log_end(item, event)
             self._settled(item.run, item.after if ok else None)
         self._log.add(events)
 
@@ -199,7 +202,6 @@ class Settler:
         )
 
     def _lost_event(self, run: Run, now: datetime) -> TaskEvent:
-        logger.warning("task %s: the lease was lost; its end was not stored", run.task.id)
         return TaskEvent(
             task_id=run.task.id,
             event_type=EventType.LEASE_LOST,
@@ -220,6 +222,14 @@ _EVENTS: dict[type[lifecycle.Outcome], EventType] = {
 }
 
 
+_LEVELS: dict[EventType | str, int] = {
+    EventType.FAILED: logging.ERROR,
+    EventType.RETRYING: logging.WARNING,
+    EventType.PARKED: logging.WARNING,
+    EventType.LEASE_LOST: logging.WARNING,
+}
+
+
 def _changes(ended: list[Ended]) -> list[Change]:
     return [Change(item.run.task, item.after) for item in ended]
 
@@ -229,6 +239,16 @@ def _details(task: Task) -> dict[str, object]:
     if task.due_at is not None:
         details["due_at"] = task.due_at.isoformat()
     return details
+
+
+def _log_end(item: Ended, event: TaskEvent) -> None:
+    """Tell the operator of an end that is no success; arguments are never logged."""
+    task = item.after
+    level = _LEVELS.get(event.event_type, logging.INFO)
+    extra = {"task_id": task.id, "attempt": item.run.task.attempt, "queue_name": task.queue_name}
+    logger.log(
+        level, "%s (%s): %s: %s", task.func, task.id, event.event_type, event.message, extra=extra
+    )
 
 
 def _is_ours(stored: Task | None, item: Ended) -> bool:

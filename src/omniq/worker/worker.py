@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from random import uniform
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from omniq import lifecycle
-from omniq.blocking import blocking
+from omniq.blocking import refuse_in_loop
 from omniq.clock import check_seconds, utcnow
 from omniq.exceptions import ConfigError, OmniQError, StorageError
 from omniq.ids import new_token
@@ -24,7 +24,7 @@ from omniq.models.event import EventType, TaskEvent
 from omniq.models.task import Task, TaskStatus
 from omniq.scheduler import Scheduler
 from omniq.worker.eventlog import EventLog
-from omniq.worker.executor import Executor
+from omniq.worker.executor import Callee, Executor
 from omniq.worker.leases import LeaseKeeper, trusted_seconds
 from omniq.worker.runs import Run, StopReason
 from omniq.worker.settler import Settler
@@ -92,7 +92,7 @@ class Worker:
     ) -> None:
         self.app = app
         self.options = WorkerOptions(
-            queues=tuple(check_queues(queues or getattr(app, "default_queue", "default"))),
+            queues=tuple(check_queues(app.default_queue if queues is None else queues)),
             concurrency=check_limit("concurrency", concurrency),
             lease_seconds=check_seconds("lease_seconds", lease_seconds, least=0.5),
             grace_seconds=check_seconds("grace_seconds", grace_seconds),
@@ -152,7 +152,14 @@ class Worker:
             self._stop = None
         logger.info("worker %s stopped", self.id)
 
-    run_sync = blocking(run)
+    def run_sync(self) -> None:
+        """Work in an event loop of its own until stopped; Ctrl-C winds up in order, then raises.
+
+        Raises:
+            SyncInAsyncError: called in a thread where an event loop runs.
+        """
+        refuse_in_loop("Worker.run")
+        asyncio.run(self.run())
 
     def stop(self, *, force: bool = False) -> None:
         """Take no more tasks and end when the running ones have ended.
@@ -341,8 +348,9 @@ class Worker:
             for task in tasks:
                 task.cancel()
 
-    def _resolve(self, name: str) -> Callable[..., Any]:
-        return self.app.registry.resolve(name, self.options.allow_modules).func
+    def _resolve(self, name: str) -> Callee:
+        task = self.app.registry.resolve(name, self.options.allow_modules)
+        return Callee(task.func, task.is_async)
 
 
 _FINAL_EVENTS = {

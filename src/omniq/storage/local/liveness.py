@@ -79,7 +79,7 @@ def _path(folder: Path, worker_id: str) -> Path:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The lock files that may be those of the dead: not ours, and not being buried here."""
+    """Return the lock files that may be those of the dead: not ours, not being buried here."""
     try:
         names = os.listdir(folder)  # noqa: PTH208 - names only
     except FileNotFoundError:

@@ -196,8 +196,9 @@ class _Listener:
         self._bind()
         self._stop_reading, self._stop_writing = os.pipe()
         self._selector = selectors.DefaultSelector()
-        for watched in (*self._sockets, self._stop_reading):
-            self._selector.register(watched, selectors.EVENT_READ)
+        self._selector.register(self._stop_reading, selectors.EVENT_READ)
+        for listening in self._sockets:
+            self._selector.register(listening, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._loop, name="omniq-wake", daemon=True)
         self._thread.start()
 

@@ -212,6 +212,8 @@ class Stream:
 
     async def count(self, patterns: Sequence[str]) -> list[int]:
         """Return how many messages there are on each pattern."""
+        if not patterns:
+            return []
         if self.replicated:
             return [len(await self.subjects(pattern)) for pattern in patterns]
         frames = [

@@ -33,6 +33,8 @@ from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
 LONGEST_SLEEP_SECONDS = 5.0
 FINAL_POLL_SECONDS = 0.5
 LISTENED_IDS = 100
+MOVED_LOOKED_AT = 1000
+CountKey = tuple[str, TaskStatus, str]
 
 
 class NATSQueue(NATSComponent, BaseQueue):
@@ -134,14 +136,33 @@ class NATSQueue(NATSComponent, BaseQueue):
             for status, groups in GROUPS.items()
             for group in groups
         ]
-        patterns = [self._places.some(group, status, queue) for queue, status, group in keys]
-        numbers = await self._stream.count(patterns) if patterns else []
+        patterns = {key: self._places.some(key[2], key[1], key[0]) for key in keys}
+        numbers = await self._numbers(patterns)
         counts: Counts = {}
-        for (queue, status, _), number in zip(keys, numbers, strict=True):
+        for (queue, status, _), number in numbers.items():
             if number:
                 of_queue = counts.setdefault(queue, {})
                 of_queue[status] = of_queue.get(status, 0) + number
         return counts
+
+    async def _numbers(self, patterns: dict[CountKey, str]) -> dict[CountKey, int]:
+        """Count on each pattern; where the server moved messages late, delete those first."""
+        numbers = dict(
+            zip(patterns, await self._stream.count(list(patterns.values())), strict=True)
+        )
+        moved = {
+            key: pattern
+            for key, pattern in patterns.items()
+            if key[2] == READY and key[1] is not TaskStatus.PENDING and numbers[key]
+        }
+        if not moved or sum(numbers[key] for key in moved) > MOVED_LOOKED_AT:
+            return numbers
+        subjects = [
+            one for pattern in moved.values() for one in await self._stream.subjects(pattern)
+        ]
+        await self._shelf.read([self._places.read(subject).task_id for subject in subjects])
+        again = await self._stream.count(list(moved.values()))
+        return numbers | dict(zip(moved, again, strict=True))
 
     async def _purge(self, finished_before: datetime, limit: int) -> int:
         return await self._purges.purge(finished_before, limit)

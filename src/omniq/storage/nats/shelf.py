@@ -24,6 +24,8 @@ LOOK_AFTER = (timedelta(minutes=1), timedelta(minutes=10))
 OTHER_CLOCK = timedelta(seconds=5)
 """A moment further in the past than this is one of a caller's clock that is not the present's; such
 callers say what is due. The server need not hurry."""
+SHORTEST_LEASE = timedelta(seconds=1)
+"""A lease that ends sooner is not moved on before: its holder is most likely about to settle."""
 
 
 class Write(NamedTuple):
@@ -191,9 +193,7 @@ class Shelf:
             age = now - from_micros(head.created_at)
             moment = now + min(max(age, LOOK_AFTER[0]), LOOK_AFTER[1])
         else:
-            moment = now if head.due_at is None else min(from_micros(head.due_at), NEVER)
-            if moment < now - OTHER_CLOCK:
-                moment = now + OTHER_CLOCK
+            moment = _timer(now if head.due_at is None else from_micros(head.due_at), place, now)
         return moment.isoformat(), self.places.subject(place._replace(group=READY))
 
     def _place(self, write: Write, now: datetime) -> Place:
@@ -220,6 +220,15 @@ class Shelf:
             if record.place != before.place:
                 gone.append(before.sequence)
         await self.stream.delete(gone)
+
+
+def _timer(due_at: datetime, place: Place, now: datetime) -> datetime:
+    """Return when the server moves a timed message on: when it is due, within reason."""
+    if due_at < now - OTHER_CLOCK:
+        return now + OTHER_CLOCK
+    if place.status is TaskStatus.RUNNING:
+        return min(max(due_at, now + SHORTEST_LEASE), NEVER)
+    return min(due_at, NEVER)
 
 
 def _sign(writes: Sequence[Write]) -> None:

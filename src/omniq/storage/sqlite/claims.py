@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from omniq.storage.sqlite.database import Transaction
 from omniq.storage.sqlite.schema import Tables
+from omniq.storage.sqlite.threads import Transaction
 
 PROMOTED_PER_CLAIM = 10_000
 """So many delayed tasks become ready in one claim at most; the rest follow with the next."""

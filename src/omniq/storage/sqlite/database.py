@@ -122,7 +122,7 @@ class Database:
             handle.cancel()
 
     def _put(self, job: Job, *, reads: bool) -> None:
-        """Hand a job to its thread: under the guard, so that it never comes after the order to end."""
+        """Hand a job to its thread, under the guard: never behind the order to end."""
         self._leave_parent()
         while True:
             with self._guard:

@@ -31,9 +31,10 @@ _OF_THE_SYSTEM = {
 def translated(error: sqlite3.Error | OSError, path: str) -> StorageError:
     """Return our error for one of the driver's or the file system's."""
     if isinstance(error, OSError):
-        base, said = _OF_THE_SYSTEM.get(error.errno or 0, "SQLITE_IOERR"), error.strerror or error
+        base = _OF_THE_SYSTEM.get(error.errno or 0, "SQLITE_IOERR")
+        said = error.strerror or str(error)
     else:
-        base, said = _base_name(error), error
+        base, said = _base_name(error), str(error)
     advice = _ADVICE.get(base)
     text = f"sqlite database {path}: {said}" + (f" ({advice})" if advice else "")
     if "no such table" in text or "no such column" in text:

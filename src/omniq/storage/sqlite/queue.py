@@ -26,7 +26,7 @@ from omniq.storage.base import (
 from omniq.storage.local import liveness
 from omniq.storage.local.wake import FINAL, READY
 from omniq.storage.sqlite.claims import ClaimStatements
-from omniq.storage.sqlite.database import Database, Durability, Transaction
+from omniq.storage.sqlite.database import Database, Durability
 from omniq.storage.sqlite.rows import (
     STATE_COLUMNS,
     micros,
@@ -38,6 +38,7 @@ from omniq.storage.sqlite.rows import (
     moment as at_moment,
 )
 from omniq.storage.sqlite.stores import SQLiteResultStorage
+from omniq.storage.sqlite.threads import Transaction
 from omniq.storage.sqlite.writes import TaskWrites
 
 IDS_PER_QUERY = 500

@@ -27,8 +27,9 @@ from omniq.storage.base import (
     EventFilter,
 )
 from omniq.storage.sqlite.bulk import BulkInsert
-from omniq.storage.sqlite.database import Database, Durability, Transaction
+from omniq.storage.sqlite.database import Database, Durability
 from omniq.storage.sqlite.rows import micros
+from omniq.storage.sqlite.threads import Transaction
 
 IDS_PER_QUERY = 500
 

@@ -126,6 +126,7 @@ class Writer(JobThread):
         super().__init__(path, connection, "omniq-sqlite-write")
 
     def stop(self) -> None:
+        """Commit what waits, then end and close."""
         super().stop()
         self._lock.close()
 

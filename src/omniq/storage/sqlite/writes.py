@@ -13,7 +13,6 @@ from omniq.models.task import Task, TaskStatus
 from omniq.serialization import RecordCodec
 from omniq.storage.base import Change, Inserted, Lease
 from omniq.storage.sqlite.bulk import BulkInsert
-from omniq.storage.sqlite.database import Transaction
 from omniq.storage.sqlite.rows import (
     STATE_COLUMNS,
     TASK_COLUMNS,
@@ -23,6 +22,7 @@ from omniq.storage.sqlite.rows import (
     task_values,
 )
 from omniq.storage.sqlite.schema import Tables
+from omniq.storage.sqlite.threads import Transaction
 
 _READY = (TaskStatus.PENDING, TaskStatus.SCHEDULED)
 
