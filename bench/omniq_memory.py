@@ -10,6 +10,7 @@ from bench.recorder import record
 from omniq import OmniQ
 from omniq.models.task import TaskStatus
 from omniq.worker import Worker
+from omniq.worker.serve import collect_garbage_rarely
 
 TIMEOUT_SECONDS = 30.0
 CONCURRENCY = 100
@@ -21,6 +22,7 @@ class OmniQMemory(Adapter):
     async def setup(self, directory: Path) -> None:
         self._q = OmniQ("memory://")
         self._noop = self._q.task(run_noop)
+        collect_garbage_rarely()  # as `omniq worker` does
         self._worker = Worker(self._q, concurrency=CONCURRENCY)
         self._work: asyncio.Task[None] | None = None
         await self._q.connect()

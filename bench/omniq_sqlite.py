@@ -11,9 +11,11 @@ from typing import ClassVar
 
 from bench.adapter import Adapter
 from omniq.worker import Worker
+from omniq.worker.serve import collect_garbage_rarely
 
 TIMEOUT_SECONDS = 30.0
-CONCURRENCY = 100
+CONCURRENCY = 200
+"""Of the worker: two batches of a hundred keep loop and writer thread busy at once."""
 SETTLED = """
 SELECT min((SELECT count(*) FROM omniq_task WHERE status = 'completed'),
            (SELECT count(*) FROM omniq_result),
@@ -33,6 +35,7 @@ class OmniQSQLiteFull(Adapter):
         self._q, self._noop = q, noop
         await q.connect()
         self._store = sqlite3.connect(directory / "omniq.db", isolation_level=None)
+        collect_garbage_rarely()  # as `omniq worker` does
         self._worker = Worker(q, concurrency=CONCURRENCY)
         self._work: asyncio.Task[None] | None = None
 

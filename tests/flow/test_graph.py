@@ -10,7 +10,7 @@ import pytest
 
 from omniq.datastore import DataStore
 from omniq.exceptions import ValidationError
-from omniq.flow import FlowEngine, FlowValidationError, NodeTypes, read_flow, read_graph
+from omniq.flow import FlowEngine, FlowValidationError, read_flow, read_graph
 from tests.flow.documents import flow
 from tests.flow.samples import types
 
@@ -145,20 +145,6 @@ def test_long_chain_is_one_loop() -> None:
     """The depth of a graph costs no stack."""
     nodes: dict[str, Any] = {"n0": "endless"} | {f"n{i}": "raw" for i in range(1, 500)}
 
-    plan = read_flow(flow(nodes, *(f"n{i} -> n{i + 1}" for i in range(499))), NodeTypesOf.all())
+    plan = read_flow(flow(nodes, *(f"n{i} -> n{i + 1}" for i in range(499))), types)
 
     assert len(plan.loops["n0"].nodes) == 500
-
-
-class NodeTypesOf:
-    """A set of types apart from the shared one."""
-
-    @staticmethod
-    def all() -> NodeTypes:
-        """Return types with the two names the chain uses."""
-        apart = NodeTypes()
-        for name in ("endless", "raw"):
-            kind = types.get(name)
-            assert kind is not None
-            (apart.producer if name == "endless" else apart.blocking)(name)(kind.func)
-        return apart

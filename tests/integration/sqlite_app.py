@@ -2,6 +2,7 @@
 
 python sqlite_app.py create <path> <processes>  open the new file in all of them at once
 python sqlite_app.py fork <path>                use one queue before and after a fork
+python sqlite_app.py fork-busy <path>           fork, with all threads at work
 python sqlite_app.py put <path> <task id>       enqueue once told to by a line of input
 python sqlite_app.py wait <path>                listen for work until there is some
 python sqlite_app.py bury <path>                end the leases of the dead
@@ -15,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Coroutine
@@ -36,6 +38,7 @@ def child(run: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> int:
     """Fork; run this in the child, and end that."""
     process = os.fork()
     if process == 0:
+        signal.alarm(30)  # whatever happens, no child outlives its test
         code = 1
         try:
             asyncio.run(run(*args))
@@ -44,6 +47,11 @@ def child(run: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> int:
             sys.stdout.flush()
             os._exit(code)
     return process
+
+
+def forked(run: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> int:
+    """Run this in a forked child; return its exit code."""
+    return exit_code(child(run, *args))
 
 
 def exit_code(process: int) -> int:
@@ -87,6 +95,27 @@ def fork(path: str) -> None:
     with sqlite3.connect(path) as connection:
         (integrity,) = connection.execute("PRAGMA integrity_check").fetchone()
     say(integrity=integrity, sockets=sockets(path))
+
+
+async def fork_busy(path: str) -> None:
+    """Fork while both threads of the database are at work."""
+    queue = SQLiteQueue(path, durability="fast")
+
+    async def use(_number: int) -> None:
+        await queue.get_queue_size()
+
+    async def work_on() -> None:
+        while True:
+            await asyncio.gather(queue.insert([Task(func="f")]), queue.find(limit=200))
+
+    working = [asyncio.create_task(work_on()) for _ in range(4)]
+    codes: list[int] = []
+    for number in range(30):
+        await queue.find(limit=200)
+        codes.append(await asyncio.to_thread(forked, use, number))
+    for task in working:
+        task.cancel()
+    say(codes=codes)
 
 
 def sockets(path: str) -> int:
@@ -232,9 +261,9 @@ def walk(base: Path, files: int) -> None:
     for step in range(MOST_STEPS):
         folder = base / f"{step:03d}"
         folder.mkdir()
-        code = exit_code(child(work_until_death, folder, files, step))
+        code = forked(work_until_death, folder, files, step)
         assert code in {0, DIED}, code
-        assert exit_code(child(recover, folder, files)) == 0
+        assert forked(recover, folder, files) == 0
         if code == 0:
             return
     raise AssertionError(f"not done after {MOST_STEPS} steps")
@@ -246,6 +275,8 @@ if __name__ == "__main__":
             create(path, int(processes))
         case ["fork", path]:
             fork(path)
+        case ["fork-busy", path]:
+            asyncio.run(fork_busy(path))
         case ["put", path, task_id]:
             put(path, task_id)
         case ["wait", path]:

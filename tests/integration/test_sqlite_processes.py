@@ -62,6 +62,14 @@ async def test_a_forked_child_opens_anew_and_leaves_the_parent_unharmed(
     assert await program.says() == {"integrity": "ok", "sockets": 0}
 
 
+async def test_a_fork_beside_busy_threads_leaves_no_locked_mutex_behind(
+    start: Start, path: Path
+) -> None:
+    """SQLite's own mutexes, inherited locked, would stop the child at its first query."""
+    async with asyncio.timeout(30):
+        assert await start("fork-busy", path).says() == {"codes": [0] * 30}
+
+
 async def test_a_forked_child_keeps_no_lock_of_a_parent_that_died(start: Start, path: Path) -> None:
     """An flock lives as long as any copy of its descriptor: the child must give its copy up."""
     program = start("lend", path)

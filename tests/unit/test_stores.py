@@ -183,10 +183,13 @@ def test_url_and_backend_are_the_same_and_not_both() -> None:
     with pytest.raises(ConfigError, match="either url or backend"):
         OmniQ("memory://", backend=backend)
 
-        OmniQ(config=[])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - on purpose
+
+def test_an_unknown_configuration_object_is_refused() -> None:
     """Silence would run on the wrong store."""
-    with pytest.raises(ConfigError, match="dict is not understood"):
-        OmniQ(config={})
+    given: Any = []
+
+    with pytest.raises(ConfigError, match="list is not understood"):
+        OmniQ(config=given)
 
 
 class Log:

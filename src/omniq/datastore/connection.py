@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omniq.blocking import blocking
+from omniq.exceptions import StorageUnavailableError
 from omniq.storage.component import Component
 
 Text = str | bytes
@@ -92,9 +93,9 @@ class Strings(ABC):
 
 
 class BaseConnection(Component, ABC):
-    """The way to a store: opened by the first use, shared by all who use it, opened again after
-    `close`.
-    """  # noqa: D205 - one sentence
+    """The way to a store: opened by the first use, closed by `close`, then opened by the next."""
+
+    closings = 0
 
     async def ensure_connection(self) -> Any:
         """Open the store if it is not open, and return what it is reached through.
@@ -109,6 +110,20 @@ class BaseConnection(Component, ABC):
         return self
 
     ensure_connection_sync = blocking(ensure_connection)
+
+    async def disconnect(self) -> None:
+        """Close. Idempotent; a later use opens it again. Calls that wait end with an error."""
+        self.closings += 1
+        await super().disconnect()
+
+    def check_not_closed(self, closings: int) -> None:
+        """Let a call end that began to wait after so many closings.
+
+        Raises:
+            StorageUnavailableError: the connection was closed since.
+        """
+        if self.closings != closings:
+            raise StorageUnavailableError(f"{self!r} was closed while a call waited for an item")
 
     @abstractmethod
     def lists(self, prefix: str) -> Lists:

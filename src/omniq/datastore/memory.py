@@ -6,12 +6,17 @@ import heapq
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from omniq.clock import utcnow
 from omniq.datastore.connection import BaseConnection, Lists, Strings
-from omniq.storage.memory.waiters import LONGEST_SLEEP_SECONDS, Waiters
+from omniq.storage.memory.waiters import Due, Waiters
+
+R = TypeVar("R")
+_FOR_EVER = 1e12
+_CLOSING = ""  # announced to all; the key of no queue
 
 
 class MemoryConnection(BaseConnection):
@@ -29,9 +34,15 @@ class MemoryConnection(BaseConnection):
     def __repr__(self) -> str:
         return "MemoryConnection()"
 
+    async def disconnect(self) -> None:
+        """End the calls that wait. Idempotent."""
+        await super().disconnect()
+        with self._lock:
+            self._waiters.announce(_CLOSING)
+
     def lists(self, prefix: str) -> MemoryLists:
         """Return the lists under a prefix."""
-        return MemoryLists(prefix, self._queues, self._lock, self._waiters)
+        return MemoryLists(prefix, self, self._queues, self._lock, self._waiters)
 
     def strings(self, prefix: str) -> MemoryStrings:
         """Return the strings under a prefix."""
@@ -64,9 +75,15 @@ class MemoryLists(Lists):
     """Lists as deques. See `Lists`."""
 
     def __init__(
-        self, prefix: str, queues: dict[str, _Queue], lock: threading.Lock, waiters: Waiters
+        self,
+        prefix: str,
+        connection: MemoryConnection,
+        queues: dict[str, _Queue],
+        lock: threading.Lock,
+        waiters: Waiters,
     ) -> None:
         super().__init__(prefix)
+        self._connection = connection
         self._queues = queues
         self._lock = lock
         self._waiters = waiters
@@ -80,13 +97,13 @@ class MemoryLists(Lists):
 
     async def take(self, names: Sequence[str], seconds: float | None) -> tuple[str, str] | None:
         """See `Lists.take`. Nothing is awaited between taking and returning."""
-        ends_at = _end(seconds)
-        while True:
-            found = self._take(names)
-            left = ends_at - time.monotonic()
-            if found is not None or left <= 0:
-                return found
-            await self._waiters.wait(map(self.key, names), left, lambda now: self._due(names, now))
+        keys = {self.key(name): name for name in names}
+
+        def due(now: datetime) -> datetime | None:
+            queues = (self._queues.get(key) for key in keys)
+            return now if any(queue is not None and queue.waiting for queue in queues) else None
+
+        return await self._until_found(list(keys), seconds, lambda: self._take(keys), due)
 
     async def length(self, name: str) -> int:
         """See `Lists.length`."""
@@ -104,13 +121,16 @@ class MemoryLists(Lists):
         self, name: str, receipt: str, lease_seconds: float, seconds: float | None
     ) -> str | None:
         """See `Lists.lease`."""
-        key, ends_at = self.key(name), _end(seconds)
-        while True:
-            text = self._lease(key, receipt, lease_seconds)
-            left = ends_at - time.monotonic()
-            if text is not None or left <= 0:
-                return text
-            await self._waiters.wait([key], left, lambda now: self._next_end(key, now))
+        key = self.key(name)
+
+        def due(now: datetime) -> datetime | None:
+            queue = self._queues.get(key)
+            return queue.next_end(now) if queue is not None else None
+
+        def attempt() -> str | None:
+            return self._lease(key, receipt, lease_seconds)
+
+        return await self._until_found([key], seconds, attempt, due)
 
     async def settle(self, name: str, receipt: str, *, put_back: bool) -> bool:
         """See `Lists.settle`."""
@@ -136,10 +156,23 @@ class MemoryLists(Lists):
             queue.leased[receipt] = (queue.leased[receipt][0], until)
             return True
 
-    def _take(self, names: Sequence[str]) -> tuple[str, str] | None:
+    async def _until_found(
+        self, keys: list[str], seconds: float | None, attempt: Callable[[], R | None], due: Due
+    ) -> R | None:
+        """Try until something is found or the time is up, sleeping until there may be something."""
+        closings = self._connection.closings
+        ends_at = time.monotonic() + (_FOR_EVER if seconds is None else seconds)
+        while True:
+            found = attempt()
+            left = ends_at - time.monotonic()
+            if found is not None or left <= 0:
+                return found
+            await self._waiters.wait([*keys, _CLOSING], left, due)
+            self._connection.check_not_closed(closings)
+
+    def _take(self, keys: dict[str, str]) -> tuple[str, str] | None:
         with self._lock:
-            for name in names:
-                key = self.key(name)
+            for key, name in keys.items():
                 queue = self._queues.get(key)
                 if queue is not None and queue.waiting:
                     text = queue.waiting.popleft()
@@ -159,14 +192,6 @@ class MemoryLists(Lists):
             text = queue.waiting.popleft()
             queue.leased[receipt] = (text, now + timedelta(seconds=lease_seconds))
             return text
-
-    def _due(self, names: Sequence[str], now: datetime) -> datetime | None:
-        queues = (self._queues.get(self.key(name)) for name in names)
-        return now if any(queue is not None and queue.waiting for queue in queues) else None
-
-    def _next_end(self, key: str, now: datetime) -> datetime | None:
-        queue = self._queues.get(key)
-        return queue.next_end(now) if queue is not None else None
 
     def _drop_empty(self, key: str, queue: _Queue) -> None:
         if not queue.waiting and not queue.leased:
@@ -234,8 +259,3 @@ class _Texts:
             _, key = heapq.heappop(self._ends)
             if self.get(key, now) is None:
                 self.drop(key)
-
-
-def _end(seconds: float | None) -> float:
-    return time.monotonic() + (LONGEST_SLEEP_SECONDS * 36_500 if seconds is None else seconds)
-

@@ -129,9 +129,7 @@ class QueueStore:
     length_sync = blocking(length)
     clear_sync = blocking(clear)
 
-    async def _take(
-        self, names: Sequence[str], seconds: float | None
-    ) -> tuple[str, Any] | None:
+    async def _take(self, names: Sequence[str], seconds: float | None) -> tuple[str, Any] | None:
         found = await self._lists.take(names, seconds)
         return None if found is None else (found[0], deserialize(found[1]))
 

@@ -78,7 +78,7 @@ class RedisConnection(BaseConnection):
         return RedisStrings(prefix, self)
 
     async def call(self, *command: Any, again: bool = False) -> Any:
-        """Send one command over the pool and return its answer.
+        """Send one command over the pool and return its answer as the server gave it.
 
         Args:
             command: the command and its arguments.
@@ -89,9 +89,15 @@ class RedisConnection(BaseConnection):
         """
 
         async def send(client: Client) -> Any:
-            return await client.driver.execute_command(*command)
+            pool = client.driver.connection_pool
+            line = await pool.get_connection()
+            try:
+                await line.send_command(*command)
+                return await line.read_response()
+            finally:
+                await pool.release(line)
 
-        return await self.guarded(send, again=again)
+        return await self._guarded(send, again=again)
 
     async def atomically(self, commands: Sequence[tuple[Any, ...]], *, again: bool = False) -> Any:
         """Send commands as one transaction and return their answers. See `call`."""
@@ -102,9 +108,9 @@ class RedisConnection(BaseConnection):
                     pipeline.execute_command(*command)
                 return await pipeline.execute()
 
-        return await self.guarded(send, again=again)
+        return await self._guarded(send, again=again)
 
-    async def guarded(self, send: Send, *, again: bool) -> Any:
+    async def _guarded(self, send: Send, *, again: bool) -> Any:
         """Run `send` with a deadline, at most `pool_size` at once, the driver's errors mapped."""
         client = await self.client()
         seconds = self.address.timeout_seconds + self.address.connect_timeout_seconds

@@ -48,7 +48,7 @@ class RedisLists(Lists):
         by_key = {self.key(name).encode(): name for name in names}
         if seconds == 0:
             return await self._take_now(by_key)
-        wait = _Wait(seconds)
+        wait = _Wait(self._connection, seconds)
         while (held := wait.slice()) is not None:
             taking = Taking(self._connection, self._put_back_popped, blocks=True)
             try:
@@ -74,10 +74,9 @@ class RedisLists(Lists):
         self, name: str, receipt: str, lease_seconds: float, seconds: float | None
     ) -> Text | None:
         """See `Lists.lease`."""
-        wait = _Wait(seconds)
+        wait = _Wait(self._connection, seconds)
         was_waiting = False
         while True:
-            pause = LONGEST_BLOCK_SECONDS
             try:
                 text, pause = await self._lease_now(name, receipt, lease_seconds)
                 was_waiting = True
@@ -154,7 +153,9 @@ class RedisLists(Lists):
 class _Wait:
     """The time a call may take, in slices, with growing pauses while the server is away."""
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, connection: RedisConnection, seconds: float | None) -> None:
+        self._connection = connection
+        self._closings = connection.closings
         self._ends_at = None if seconds is None else time.monotonic() + seconds
         self._pause = FIRST_PAUSE_SECONDS
 
@@ -171,6 +172,7 @@ class _Wait:
 
         A call that never reached it fails at once.
         """
+        self._connection.check_not_closed(self._closings)
         held = self.slice(self._pause)
         if not (was_waiting or self._pause > FIRST_PAUSE_SECONDS) or held is None:
             raise error

@@ -33,9 +33,7 @@ class Taking:
         blocks: the server may hold it; then it does not count against the size of the pool.
     """
 
-    def __init__(
-        self, connection: RedisConnection, undo: Undo, *, blocks: bool = False
-    ) -> None:
+    def __init__(self, connection: RedisConnection, undo: Undo, *, blocks: bool = False) -> None:
         self._connection = connection
         self._undo = undo
         self._blocks = blocks

@@ -140,9 +140,11 @@ class SQLiteLists(Lists):
         An attempt returns what it found and the seconds after which another one may find more.
         """
         ends_at = time.monotonic() + (_FOR_EVER if seconds is None else seconds)
+        closings = self._connection.closings
         await self._connection.ensure_connection()
         hub = self._connection.database.hub
         while True:
+            self._connection.check_not_closed(closings)
             if seconds == 0 or hub is None:
                 return (await attempt())[0]
             with hub.register(READY, map(_wake_name, keys)) as waiting:

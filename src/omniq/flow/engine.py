@@ -84,6 +84,7 @@ class FlowEngine:
             for loop in loops:
                 loop.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
+        await self.tidy()
         return {report.loop_id: report for report in reports}
 
     async def run_loop(self, loop_id: str, *, passes_stop: bool = True) -> LoopReport:
@@ -144,6 +145,14 @@ class FlowEngine:
             found.append(letter)
         return found
 
+    async def tidy(self) -> None:
+        """Remove the signals of a run that has ended: those that came when a loop had ended.
+
+        `run` does it. After a run of loops in several engines, one of them may.
+        """
+        for loop_id in self.plan.loops:
+            await self._wires.forget_loop(loop_id)
+
     async def clear(self) -> None:
         """Remove all this flow has in the store: items, signals, dead letters, cached outputs.
 
@@ -161,6 +170,7 @@ class FlowEngine:
     stop_sync = blocking(stop)
     run_development_node_sync = blocking(run_development_node)
     take_dead_letters_sync = blocking(take_dead_letters)
+    tidy_sync = blocking(tidy)
     clear_sync = blocking(clear)
 
 

@@ -19,7 +19,7 @@ class Loop(msgspec.Struct, frozen=True, kw_only=True):
         nodes: the ids of its nodes, the first one first.
         reads: the queues it pops from.
         stops: who must have stopped before it does: queues, each with a loop that pushes to it.
-        sends: the queues it pushes to, and so passes the stop signal on.
+        sends: the queues on which it passes the stop signal on.
         is_source: whether a stop is asked of it directly, as it waits for nobody else's.
     """
 
@@ -92,35 +92,32 @@ def make_plan(graph: Graph, types: NodeTypes, links: Collection[Link]) -> Plan:
     sends = {loop: _sends(graph, links, nodes) for loop, nodes in members.items()}
     reads = {loop: queues_of_reader(links, loop) for loop in members}
     steps = _steps(sends, reads)
-    return Plan(
-        graph,
-        known,
-        tuple(links),
-        {loop: _loop(loop, nodes, reads, sends, steps) for loop, nodes in members.items()},
-    )
+    rings = {loop for loop in members if loop in reached(steps, steps[loop])}
+    heard = {queue for loop, queues in reads.items() if loop not in rings for queue in queues}
+    loops = {loop: _loop(nodes, reads[loop], sends, heard) for loop, nodes in members.items()}
+    return Plan(graph, known, tuple(links), loops)
 
 
 def _loop(
-    loop: str,
-    nodes: list[str],
-    reads: dict[str, list[str]],
-    sends: dict[str, list[str]],
-    steps: dict[str, list[str]],
+    nodes: list[str], reads: list[str], sends: dict[str, list[str]], heard: set[str]
 ) -> Loop:
-    """Describe a loop. One in a ring would wait for its own end: it waits to be told instead."""
-    is_in_ring = loop in reached(steps, steps[loop])
+    """Describe a loop.
+
+    Stops are told where they are heard (`heard`). A loop in a ring would wait for its own end, so
+    it hears none: it waits to be told by the engine.
+    """
     stops = frozenset(
         (queue, other)
         for other, pushed in sends.items()
         for queue in pushed
-        if queue in reads[loop] and not is_in_ring
+        if queue in reads and queue in heard
     )
     return Loop(
-        id=loop,
+        id=nodes[0],
         nodes=tuple(nodes),
-        reads=tuple(reads[loop]),
+        reads=tuple(reads),
         stops=stops,
-        sends=tuple(sends[loop]),
+        sends=tuple(queue for queue in sends[nodes[0]] if queue in heard),
         is_source=not stops,
     )
 

@@ -143,10 +143,12 @@ class FlowRun:
         Raises:
             ResultError: a loop failed for good, was cancelled, or did not end in time.
         """
-        return {
+        reports = {
             loop_id: msgspec.convert(await handle.result(timeout), LoopReport)
             for loop_id, handle in self.handles.items()
         }
+        await self.engine.tidy()
+        return reports
 
     async def stop(self, *, now: bool = False) -> None:
         """Ask the flow to end; see `FlowEngine.stop`."""

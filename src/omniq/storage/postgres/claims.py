@@ -89,10 +89,10 @@ def _claim(names: Tables) -> str:
             due_at = (SELECT now FROM moment) + make_interval(secs => $5),
             started_at = (SELECT now FROM moment),
             progress = NULL
-        FROM picked JOIN {names.payload} p USING (id)
-        WHERE t.id = picked.id
+        FROM picked LEFT JOIN {names.payload} p USING (id) WHERE t.id = picked.id
         RETURNING picked.place, t.id, t.queue, t.func, p.data, t.attempt, t.claim_count,
-            t.lost_leases, t.cancel_requested, t.error, t.due_at, t.started_at, t.expires_at
+            t.lost_leases, t.cancel_requested, t.error, t.due_at, t.started_at, t.expires_at,
+            t.waiting_for
     """  # noqa: S608
 
 
@@ -109,7 +109,7 @@ def _extend(names: Tables) -> str:
         )
         UPDATE {names.task} t
         SET due_at = coalesce($5::timestamptz, clock_timestamp()) + make_interval(secs => $4)
-        FROM held JOIN {names.payload} p USING (id) WHERE t.id = held.id
+        FROM held LEFT JOIN {names.payload} p USING (id) WHERE t.id = held.id
         RETURNING t.id, t.queue, t.func, p.data, {state}
     """  # noqa: S608
 

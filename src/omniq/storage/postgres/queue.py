@@ -75,7 +75,7 @@ class PostgreSQLQueue(BaseQueue):
         state = ", ".join(f"t.{name}" for name in STATE_COLUMNS)
         self._select = tuple(
             f"SELECT t.id, t.queue, t.func, p.data, {state} "  # noqa: S608 - checked names only
-            f"FROM {table} t JOIN {names.payload} p USING (id)"
+            f"FROM {table} t LEFT JOIN {names.payload} p USING (id)"
             for table in (names.task, names.history)
         )
 
@@ -110,8 +110,8 @@ class PostgreSQLQueue(BaseQueue):
         task.status = TaskStatus.RUNNING
         task.attempt, task.claim_count, task.lost_leases = row[5], row[6], row[7]
         task.cancel_requested, task.error, task.due_at, task.started_at = row[8:12]
-        task.expires_at = row[12]
-        task.finished_at, task.waiting_for, task.progress = None, 0, None
+        task.expires_at, task.waiting_for = row[12], row[13]
+        task.finished_at, task.progress = None, None
         task.lease_token, task.worker_id = lease_token, worker_id
         return task
 

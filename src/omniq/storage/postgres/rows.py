@@ -176,11 +176,11 @@ def set_state(task: Task, row: Sequence[Any]) -> Task:
 
 
 def read_task(
-    decode: Callable[[bytes], Any], task_id: str, queue: str, func: str, data: bytes
+    decode: Callable[[bytes], Any], task_id: str, queue: str, func: str, data: bytes | None
 ) -> Task:
-    """Return the request in a payload; a damaged one becomes a task that says so when it runs."""
+    """Return the request in a payload; a damaged or missing one becomes a task that says so when it runs."""
     try:
-        task: Task = decode(data)
+        task: Task = decode(data or b"")
     except SerializationError as error:
         return Task(
             id=task_id, queue_name=queue, func=func, metadata={"omniq.damaged": error.problem}

@@ -67,7 +67,7 @@ class WriteStatements:
         state = ", ".join(f"t.{name}" for name in STATE_COLUMNS)
         self.waiting = (
             f"SELECT t.id, t.queue, t.func, p.data, {state} FROM {names.task} t "  # noqa: S608
-            f"JOIN {names.payload} p USING (id) WHERE t.id = ANY($1::text[]) "
+            f"LEFT JOIN {names.payload} p USING (id) WHERE t.id = ANY($1::text[]) "
             "AND t.status = 'waiting' ORDER BY t.id FOR UPDATE OF t"
         )
         self.payloads = f"SELECT id, data FROM {names.payload} WHERE id = ANY($1::text[])"  # noqa: S608

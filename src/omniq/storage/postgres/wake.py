@@ -125,6 +125,11 @@ class Wakes:
             elif task.status in _READY:
                 self.ready.setdefault(task.queue_name, False)
 
+    def note_leases(self, queues: Iterable[str]) -> None:
+        """Note queues in which a lease began; who sleeps beyond its end must look again."""
+        for queue in queues:
+            self.ready.setdefault(queue, False)
+
     def was_empty(self, queues: Iterable[str]) -> None:
         """Note that these queues had nothing in line before, so that haste is worth while."""
         self.ready.update((queue, True) for queue in queues if queue in self.ready)

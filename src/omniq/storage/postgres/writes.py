@@ -100,7 +100,9 @@ class TaskWrites:
             applied[place] = answer is False
             if answer:
                 parents.append((place, change))
-        wakes.note(change.after for place, change in part if applied[place])
+        done = [change for place, change in part if applied[place]]
+        wakes.note(change.after for change in done)
+        wakes.note_leases(before.queue_name for before, after in done if _is_leased(before, after))
         return parents
 
     async def _swap_finished(
@@ -156,6 +158,10 @@ class TaskWrites:
                 as_parents=True,
             )
             ended = [task for task in after.values() if task.is_final]
+
+
+def _is_leased(before: Task, after: Task) -> bool:
+    return after.status is TaskStatus.RUNNING and before.status is not TaskStatus.RUNNING
 
 
 def is_simple(changes: Sequence[Change]) -> bool:
