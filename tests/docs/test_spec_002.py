@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Callable
@@ -64,7 +63,7 @@ def test_example_of_a_configuration_runs_as_written(
         assert type(q.result_storage) is FileResultStorage
         assert type(q.event_storage) is MemoryEventStorage
         assert type(q.schedule_storage) is SQLiteScheduleStorage
-        assert {"tasks.db", "results", "schedules.db"} <= set(os.listdir())
+        assert {"tasks.db", "results", "schedules.db"} <= {path.name for path in Path().iterdir()}
 
 
 def test_all_four_examples_are_there() -> None:

@@ -342,10 +342,14 @@ async def test_item_is_kept_leased_while_it_is_worked_on(
     """A node that takes longer than the lease gets its item once."""
     nodes = {"r": ("QueueReader", {"queue_name": "orders"}), "s": "slow", "k": "keep"}
     document = flow(nodes, "r -> s", "s -> k")
-    engine = FlowEngine(document, collector.types, store, acknowledged=True, lease=0.1)
+    heard: list[Any] = []
+    engine = FlowEngine(
+        document, collector.types, store, acknowledged=True, lease=0.15, listener=heard.append
+    )
     await store.queue.push("orders", {"n": 7})
 
     running = asyncio.create_task(engine.run())
+    await wait_until(lambda: any(e.node_id == "s" for e in heard), description="it is worked on")
     other = await store.queue.receive("orders", timeout=0.5, lease_seconds=5)
     collector.gate.set()
     await wait_until(lambda: collector.numbers() == [7], description="it was worked off")

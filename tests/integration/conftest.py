@@ -37,3 +37,15 @@ def working(app: OmniQ) -> Working:
             await running
 
     return run
+
+
+async def burst(app: OmniQ, **options: Any) -> Worker:
+    """Run a worker until nothing is claimable."""
+    given: dict[str, Any] = {"burst": True, "cleanup": False, "schedules": False, **options}
+    worker = Worker(app, **given)
+    await worker.run()
+    return worker
+
+
+async def events_of(app: OmniQ, task_id: str) -> list[str]:
+    return [str(event.event_type) for event in await app.event_storage.get_events(task_id)]

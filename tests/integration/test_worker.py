@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
 
@@ -18,28 +16,15 @@ from omniq import (
     Snooze,
     Task,
     TaskCancelledError,
-    TaskExpiredError,
     TaskFailedError,
     TaskStatus,
     current_task,
 )
 from omniq.testing.waiting import wait_until
 from omniq.worker import Worker
-from tests.integration.conftest import Working
+from tests.integration.conftest import Working, burst, events_of
 
 NOW_AND_THEN = RetryPolicy(max_retries=3, delay_seconds=0.01, backoff="fixed")
-
-
-async def burst(app: OmniQ, **options: Any) -> Worker:
-    """Run a worker until nothing is claimable."""
-    given: dict[str, Any] = {"burst": True, "cleanup": False, "schedules": False, **options}
-    worker = Worker(app, **given)
-    await worker.run()
-    return worker
-
-
-async def events_of(app: OmniQ, task_id: str) -> list[str]:
-    return [str(event.event_type) for event in await app.event_storage.get_events(task_id)]
 
 
 async def test_async_and_sync_functions_run_on_one_worker(app: OmniQ) -> None:
@@ -140,94 +125,6 @@ async def test_a_task_may_end_itself_in_other_ways(app: OmniQ, working: Working)
 
     assert [n for how, n in seen if how == "retry"] == [1, 2]
     assert [n for how, n in seen if how == "snooze"] == [1, 1]
-
-
-async def test_a_coroutine_over_its_timeout_is_cancelled(app: OmniQ) -> None:
-    """A hanging coroutine ends by its timeout, cleans up, and fails with a TimeoutError."""
-    cleaned = asyncio.Event()
-
-    @app.task(timeout=0.05)
-    async def hang() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cleaned.set()
-
-    handle = await hang.enqueue()
-    await burst(app)
-
-    assert cleaned.is_set()
-    with pytest.raises(TaskFailedError, match=r"longer than 0\.05 s"):
-        await handle.result(timeout=5)
-
-
-async def test_a_thread_over_its_timeout_is_interrupted(app: OmniQ) -> None:
-    """A busy loop in a thread ends by its timeout too, though it never looks."""
-
-    @app.task(timeout=0.05)
-    def spin() -> None:
-        while True:
-            time.monotonic()
-
-    handle = await spin.enqueue()
-    await burst(app)
-
-    with pytest.raises(TaskFailedError, match=r"longer than 0\.05 s"):
-        await handle.result(timeout=5)
-
-
-async def test_a_running_task_can_be_cancelled(app: OmniQ, working: Working) -> None:
-    """The request reaches the worker with a heartbeat and cancels the coroutine."""
-    started = asyncio.Event()
-
-    @app.task
-    async def hang() -> None:
-        started.set()
-        await asyncio.Event().wait()
-
-    handle = await hang.enqueue()
-    async with working(lease_seconds=0.5):
-        await started.wait()
-        task = await handle.cancel()
-        assert task.status is TaskStatus.RUNNING
-        assert task.cancel_requested
-        with pytest.raises(TaskCancelledError):
-            await handle.result(timeout=10)
-
-
-async def test_a_waiting_task_is_cancelled_at_once(app: OmniQ) -> None:
-    """What has not started needs no worker to be cancelled, and never runs."""
-    ran: list[int] = []
-
-    @app.task
-    async def never() -> None:
-        ran.append(1)
-
-    handle = await never.enqueue()
-    await handle.cancel()
-    await burst(app)
-
-    assert ran == []
-    with pytest.raises(TaskCancelledError):
-        await handle.result(timeout=5)
-
-
-async def test_an_expired_task_does_not_run(app: OmniQ) -> None:
-    """Work nobody wants any more ends as EXPIRED."""
-    ran: list[int] = []
-
-    @app.task
-    async def late() -> None:
-        ran.append(1)
-
-    task = late.make_task()
-    task.expires_at = datetime.now(UTC) - timedelta(seconds=1)
-    handle = await app.enqueue_task(task)
-    await burst(app)
-
-    assert ran == []
-    with pytest.raises(TaskExpiredError):
-        await handle.result(timeout=5)
 
 
 async def test_an_unknown_task_is_parked_and_runs_once_a_worker_knows_it(app: OmniQ) -> None:
@@ -339,150 +236,6 @@ async def test_queues_are_served_in_strict_order(app: OmniQ) -> None:
 
     assert order == ["high", "high", "low", "low"]
     assert await app.queue_size("other") == 2
-
-
-async def test_a_graceful_stop_lets_running_tasks_end(app: OmniQ) -> None:
-    """`stop` claims nothing more and waits for what runs."""
-    started, go_on = asyncio.Event(), asyncio.Event()
-
-    @app.task
-    async def slow(n: int) -> int:
-        started.set()
-        await go_on.wait()
-        return n
-
-    first, second = await slow.enqueue(1), await slow.enqueue(2)
-    worker = Worker(app, concurrency=1, cleanup=False, schedules=False)
-    running = asyncio.create_task(worker.run())
-    await started.wait()
-    worker.stop()
-    go_on.set()
-    await running
-
-    assert await first.result(timeout=5) == 1
-    assert await second.status() is TaskStatus.PENDING
-
-
-@pytest.mark.parametrize("kind", ["coroutine", "thread"])
-async def test_a_forced_stop_gives_running_tasks_back_without_an_attempt(
-    app: OmniQ, kind: str
-) -> None:
-    """What is interrupted by a stop is claimable at once and not counted against its retries."""
-    started = threading.Event()
-
-    @app.task
-    async def coroutine() -> None:
-        started.set()
-        await asyncio.Event().wait()
-
-    @app.task
-    def thread() -> None:
-        started.set()
-        while not current_task().should_stop:
-            time.monotonic()
-
-    handle = await {"coroutine": coroutine, "thread": thread}[kind].enqueue()
-    worker = Worker(app, cleanup=False, schedules=False)
-    running = asyncio.create_task(worker.run())
-    await wait_until(started.is_set, description="the task started")
-    worker.stop(force=True)
-    await running
-
-    task = await handle.task()
-    assert task.status is TaskStatus.PENDING
-    assert task.attempt == 0
-    assert "RELEASED" in await events_of(app, handle.id)
-
-
-async def test_progress_is_written_with_the_heartbeat(app: OmniQ, working: Working) -> None:
-    """What a task says about itself is seen from outside while it runs."""
-    go_on = asyncio.Event()
-
-    @app.task
-    async def long() -> None:
-        current_task().progress(0.5)
-        await go_on.wait()
-
-    handle = await long.enqueue()
-    async with working(lease_seconds=0.5):
-
-        async def half() -> bool:
-            return (await handle.task()).progress == 0.5
-
-        await wait_until(half, description="the progress was written")
-        go_on.set()
-        await handle.result(timeout=5)
-
-
-async def test_a_blocked_event_loop_loses_no_lease(app: OmniQ, working: Working) -> None:
-    """Heartbeats come from a thread: a task that blocks the loop for three leases runs once."""
-    runs: list[int] = []
-
-    @app.task
-    async def blocking() -> int:
-        runs.append(1)
-        threading.Event().wait(1.8)
-        return len(runs)
-
-    handle = await blocking.enqueue()
-    async with working(lease_seconds=0.6):
-        assert await handle.result(timeout=20) == 1
-
-    task = await handle.task()
-    assert runs == [1]
-    assert task.claim_count == 1
-
-
-async def test_a_task_that_kills_its_workers_fails_as_poisoned(app: OmniQ) -> None:
-    """After three leases lost without a word the task is failed instead of run again."""
-    ran: list[int] = []
-
-    @app.task(max_retries=10)
-    async def poison() -> None:
-        ran.append(1)
-
-    handle = await poison.enqueue()
-    now = datetime.now(UTC) - timedelta(hours=1)
-    for n in range(3):
-        claimed = await app.task_queue.claim(
-            ["default"], worker_id="w", lease_token=f"t{n}", lease_seconds=1, now=now
-        )
-        assert len(claimed) == 1
-        now += timedelta(minutes=1)
-    await burst(app)
-
-    assert ran == []
-    with pytest.raises(TaskFailedError, match="poisoned"):
-        await handle.result(timeout=5)
-
-
-async def test_a_run_that_lost_its_lease_changes_nothing(app: OmniQ) -> None:
-    """A zombie's end is refused: the result shown is that of the run that holds the task."""
-    first_started, zombie_go_on = asyncio.Event(), asyncio.Event()
-
-    @app.task
-    async def answer() -> str:
-        if current_task().task.claim_count == 1:
-            first_started.set()
-            await zombie_go_on.wait()
-            return "zombie"
-        return "holder"
-
-    handle = await answer.enqueue()
-    zombie = Worker(app, burst=True, cleanup=False, schedules=False, lease_seconds=600)
-    running = asyncio.create_task(zombie.run())
-    await first_started.wait()
-    later = datetime.now(UTC) + timedelta(hours=1)
-    queue = app.task_queue
-    (taken,) = await queue.claim(["default"], worker_id="w2", lease_token="b", now=later)
-    await app.result_storage.set_many([])
-    zombie_go_on.set()
-    await running
-
-    task = await handle.task()
-    assert (task.status, task.claim_count, task.worker_id) == (TaskStatus.RUNNING, 2, "w2")
-    assert "LEASE_LOST" in await events_of(app, handle.id)
-    await queue.complete(taken)
 
 
 async def test_children_wait_for_their_parents(app: OmniQ) -> None:

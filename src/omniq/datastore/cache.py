@@ -23,7 +23,8 @@ class CacheStore:
     """
 
     def __init__(self, connection: BaseConnection, prefix: str = DEFAULT_PREFIX) -> None:
-        self._strings = connection.strings(check_prefix(prefix))
+        self.prefix = check_prefix(prefix)
+        self._strings = connection.strings(self.prefix)
 
     async def set(self, key: str, value: object, ttl: float | timedelta | None = None) -> None:
         """Keep a value under a key, in place of the one before.
@@ -76,7 +77,7 @@ class CacheStore:
         found = zip(names, texts, strict=True)
         return {name: deserialize(text) for name, text in found if text is not None}
 
-    set_sync = blocking(set)
+    set_sync = blocking(set)  # noqa: A003 - `set` is the method above
     get_sync = blocking(get)
     delete_sync = blocking(delete)
     exists_sync = blocking(exists)

@@ -27,7 +27,8 @@ class QueueStore:
     """
 
     def __init__(self, connection: BaseConnection, prefix: str = DEFAULT_PREFIX) -> None:
-        self._lists = connection.lists(check_prefix(prefix))
+        self.prefix = check_prefix(prefix)
+        self._lists = connection.lists(self.prefix)
 
     async def push(self, queue_name: str, data: object) -> None:
         """Append an item.

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from omniq.clock import to_micros, utcnow
 from omniq.datastore.connection import BaseConnection, Strings, Text
 from omniq.datastore.sqlite_lists import SQLiteLists
 from omniq.storage.factory import StorageBackendFactory
-from omniq.storage.sqlite import Database
-from omniq.storage.sqlite.database import Transaction
+
+if TYPE_CHECKING:
+    from omniq.storage.sqlite import Database
+    from omniq.storage.sqlite.threads import Transaction
 
 R = TypeVar("R")
 

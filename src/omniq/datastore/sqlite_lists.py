@@ -15,7 +15,7 @@ from omniq.storage.local.wake import READY
 
 if TYPE_CHECKING:
     from omniq.datastore.sqlite import SQLiteConnection
-    from omniq.storage.sqlite.database import Transaction
+    from omniq.storage.sqlite.threads import Transaction
 
 R = TypeVar("R")
 LONGEST_WAIT_SECONDS = 60.0
@@ -142,17 +142,17 @@ class SQLiteLists(Lists):
         ends_at = time.monotonic() + (_FOR_EVER if seconds is None else seconds)
         closings = self._connection.closings
         await self._connection.ensure_connection()
-        hub = self._connection.database.hub
+        if seconds == 0:
+            return (await attempt())[0]
         while True:
-            self._connection.check_not_closed(closings)
-            if seconds == 0 or hub is None:
-                return (await attempt())[0]
+            hub = self._connection.database.hub
             with hub.register(READY, map(_wake_name, keys)) as waiting:
                 found, pause = await attempt()
                 left = ends_at - time.monotonic()
                 if found is not None or left <= 0:
                     return found
                 await waiting.wait(min(left, pause))
+            self._connection.check_not_closed(closings)
 
     async def _take(self, keys: dict[str, str]) -> tuple[str, str] | None:
         """Take an item in a task of its own, which a cancellation does not reach."""

@@ -16,7 +16,7 @@ from omniq.flow.events import LoopReport
 from omniq.flow.nodes import NodeTypes
 from omniq.ids import check_name, new_id
 from omniq.models.event import TaskEvent
-from omniq.models.task import Task
+from omniq.models.task import RetryPolicy, Task
 from omniq.worker import current_task
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class FlowTasks:
         store: where loops talk, reachable for all workers.
         name: of the task.
         queue: of the tasks; the app's default queue if left out.
-        max_retries: how often a loop whose producer failed is run again.
+        max_retries: how often a loop whose producer failed is run again;
+        retry_delay: after how many seconds the first time, then ever later.
         lease: how long after a crash an item is given out again (seconds or timedelta).
     """
 
@@ -52,13 +53,15 @@ class FlowTasks:
         name: str = "omniq.flow.run_loop",
         queue: str | None = None,
         max_retries: int = 3,
+        retry_delay: float = 1.0,
         lease: float | timedelta = 60.0,
     ) -> None:
         self._app = app
         self._types = types
         self._store = store
         self._lease = lease
-        declare = app.task(name=name, queue=queue, max_retries=max_retries)
+        retry = RetryPolicy(max_retries=max_retries, delay_seconds=retry_delay)
+        declare = app.task(name=name, queue=queue, retry=retry)
         self._task = declare(self._run_loop)
 
     async def start(self, flow: Mapping[str, Any], *, namespace: str | None = None) -> FlowRun:

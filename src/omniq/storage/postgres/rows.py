@@ -178,7 +178,10 @@ def set_state(task: Task, row: Sequence[Any]) -> Task:
 def read_task(
     decode: Callable[[bytes], Any], task_id: str, queue: str, func: str, data: bytes | None
 ) -> Task:
-    """Return the request in a payload; a damaged or missing one becomes a task that says so when it runs."""
+    """Return the request in a payload; a damaged one becomes a task that says so when it runs.
+
+    So does a missing one: a row nobody could claim would stand first in line for ever.
+    """
     try:
         task: Task = decode(data or b"")
     except SerializationError as error:
