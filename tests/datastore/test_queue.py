@@ -48,6 +48,7 @@ async def _popping(store: DataStore, *names: str, **options: Any) -> asyncio.Tas
 async def _settled(store: DataStore) -> None:
     """Let what was started reach the store: these calls come after it."""
     for _ in range(5):
+        await asyncio.sleep(0)
         await store.queue.length("anything")
 
 
@@ -246,19 +247,17 @@ class TestCancelling:
         """`asyncio.run` cancels all that still runs."""
         store = DataStore(url=url, prefix=f"{namespace()}:")
 
-        async def run(steps: int) -> None:
+        async def run(steps: int) -> asyncio.Task[Any]:
             popping = asyncio.create_task(store.queue.pop("q"))
             pushing = asyncio.create_task(store.queue.push("q", steps))
             for _ in range(steps):
                 await asyncio.sleep(0)
-            if not pushing.done():
-                await pushing
-            popped.extend([popping.result()] if popping.done() else [])
+            await pushing
+            return popping
 
-        popped: list[int] = []
-        for steps in range(12):
-            asyncio.run(run(steps))
+        ended = [asyncio.run(run(steps)) for steps in range(12)]
 
+        popped = [popping.result() for popping in ended if not popping.cancelled()]
         left = [store.queue.pop_nowait_sync("q") for _ in range(12 - len(popped))]
         assert sorted(popped + left) == list(range(12))
         store.close_sync()

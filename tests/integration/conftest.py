@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,9 @@ def working(app: OmniQ) -> Working:
     """`async with working(**options) as worker`: a worker runs in the background meanwhile."""
 
     @asynccontextmanager
-    async def run(**options: Any) -> AsyncIterator[Worker]:
-        worker = Worker(app, **{"cleanup": False, "schedules": False, **options})
+    async def run(**options: Any) -> AsyncGenerator[Worker]:
+        given: dict[str, Any] = {"cleanup": False, "schedules": False, **options}
+        worker = Worker(app, **given)
         running = asyncio.create_task(worker.run())
         try:
             yield worker

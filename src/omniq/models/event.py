@@ -38,7 +38,7 @@ def read_event_type(value: str) -> EventType | str:
     return _KNOWN.get(value) or _KNOWN.get(value.upper()) or value
 
 
-class TaskEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
+class TaskEvent(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """One line of a task's history.
 
     Attributes:

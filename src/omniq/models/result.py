@@ -42,7 +42,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{name}: {self.message}" if self.message else name
 
 
-class TaskResult(msgspec.Struct, kw_only=True, omit_defaults=True):
+class TaskResult(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """The outcome of a task's accepted run.
 
     Attributes:

@@ -100,7 +100,7 @@ def _exception_name(given: object) -> str:
     raise ValidationError("retry.retry_on", f"{given!r} is neither an exception class nor a name")
 
 
-class Task(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Task(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """One unit of work. The library itself never changes a `Task` in place; it makes copies.
 
     The request, fixed once enqueued:

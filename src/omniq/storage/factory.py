@@ -59,6 +59,7 @@ class BackendEntry(NamedTuple):
         read: turns a URL into arguments of the class; None leaves the URL to `Class.from_url`.
         default_url: used when only the type is given; None where there is none.
         place: the argument of the class that a URL fills, where options come along with it.
+        driver: the module it cannot do without, where its class can be imported without it.
     """
 
     target: str
@@ -66,6 +67,7 @@ class BackendEntry(NamedTuple):
     read: Callable[[str], dict[str, Any]] | None = None
     default_url: str | None = None
     place: str = "url"
+    driver: str | None = None
 
 
 class StorageBackendFactory:
@@ -247,6 +249,10 @@ def _is_there(name: str) -> bool:
 def _load(name: str, entry: BackendEntry) -> Any:
     module_name, _, class_name = entry.target.partition(":")
     install = f"pip install '{DISTRIBUTION}[{entry.extra}]'" if entry.extra else None
+    if entry.driver is not None and find_spec(entry.driver) is None:
+        raise ConfigError(
+            f"backend {name!r} needs the module {entry.driver!r}; install it with: {install}"
+        )
     try:
         return getattr(importlib.import_module(module_name), class_name)
     except ModuleNotFoundError as error:
@@ -323,7 +329,9 @@ _entries: dict[str, BackendEntry] = {
     "s3": BackendEntry("omniq.backend.file:FileBackend", "s3", place="base_dir"),
     "gcs": BackendEntry("omniq.backend.file:FileBackend", "gcs", place="base_dir"),
     "azure": BackendEntry("omniq.backend.file:FileBackend", "azure", place="base_dir"),
-    "postgresql": BackendEntry("omniq.backend.postgres:PostgreSQLBackend", "postgres", place="dsn"),
-    "redis": BackendEntry("omniq.backend.redis:RedisBackend", "redis"),
-    "nats": BackendEntry("omniq.backend.nats:NATSBackend", "nats", place="servers"),
+    "postgresql": BackendEntry(
+        "omniq.backend.postgres:PostgreSQLBackend", "postgres", place="dsn", driver="asyncpg"
+    ),
+    "redis": BackendEntry("omniq.backend.redis:RedisBackend", "redis", driver="redis"),
+    "nats": BackendEntry("omniq.backend.nats:NATSBackend", "nats", place="servers", driver="nats"),
 }

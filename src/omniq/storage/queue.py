@@ -63,6 +63,8 @@ class BaseQueue(TaskStore):
 
         Raises:
             ValidationError: as `enqueue`; found before anything is stored.
+            SerializationError: arguments cannot be stored. Tasks are stored by the thousand: those
+                of earlier thousands are stored by then.
             TaskExistsError: an id is taken; the other tasks of the call are stored.
         """
         tasks = list(tasks)

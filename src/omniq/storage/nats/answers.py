@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from omniq.storage.nats import errors
+from omniq.storage.nats.errors import Problem
 from omniq.storage.nats.frames import Delivery
 
 
@@ -16,14 +17,6 @@ class Stored(NamedTuple):
     subject: str
     sequence: int
     data: bytes
-
-
-class Problem(msgspec.Struct):
-    """Why the server did not."""
-
-    code: int = 0
-    err_code: int = 0
-    description: str = ""
 
 
 class PubAck(msgspec.Struct):

@@ -107,7 +107,7 @@ def _swapped(record: Record, change: Change) -> Write | None:
     before, after = change
     if not record.is_held_as(before.claim_count, before.lease_token, before.status):
         return None
-    if before.status is TaskStatus.RUNNING:
+    if before.status is TaskStatus.RUNNING and not after.is_final:
         after = lifecycle.merge_running(bare_task(record), after)
     return becoming(record, after)
 

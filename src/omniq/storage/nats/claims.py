@@ -9,17 +9,19 @@ from typing import NamedTuple
 
 from omniq import lifecycle
 from omniq.clock import utcnow
-from omniq.models.task import TaskStatus
-from omniq.storage.nats.answers import Stored
+from omniq.models.task import Task, TaskStatus
+from omniq.storage.nats.cursor import PAGE, Cursor
 from omniq.storage.nats.dependants import Dependants
-from omniq.storage.nats.jetstream import PAGE
 from omniq.storage.nats.line import Line, is_due
 from omniq.storage.nats.places import READY, TIMED
 from omniq.storage.nats.records import Record, bare_task
-from omniq.storage.nats.shelf import ATTEMPTS, Shelf, Write, becoming
+from omniq.storage.nats.shelf import ATTEMPTS, Shelf, becoming
 
 PROMOTED_PER_CLAIM = 1000
 PROVED = 200
+LONG_LINE = 10_000
+LOOK_AHEAD = 100_000
+"""So many ready tasks of a queue are kept in memory at most; order is exact among them."""
 WIDEST_SPREAD = 8
 CROWD = 8
 PATIENCE = 3
@@ -37,44 +39,52 @@ class Wish(NamedTuple):
     now: datetime | None
 
 
+class Lane(NamedTuple):
+    """What is known of a queue, and how far it was read."""
+
+    line: Line
+    cursor: Cursor
+
+
 class Claims:
     """The lines of one event loop."""
 
     def __init__(self, shelf: Shelf, dependants: Dependants) -> None:
         self._shelf = shelf
         self._dependants = dependants
-        self._lines: dict[str, Line] = {}
+        self._lanes: dict[str, Lane] = {}
         self._looking = asyncio.Lock()
         self._spread = 1
         self._paused: set[str] = set()
 
-    async def claim(self, wish: Wish) -> list[Record]:
-        """Lease tasks; return their records in the order they are to run."""
-        taken: dict[str, list[Record]] = {}
+    async def claim(self, wish: Wish) -> list[Task]:
+        """Lease tasks; return them in the order they are to run."""
+        taken: list[Task] = []
         left = wish.limit
         try:
             for turn in range(ATTEMPTS):
                 open_queues = await self.look(wish.queues, wish.now)
                 chosen = self._chosen(open_queues, left, wish.now)
                 tried = await self._believed(chosen, wish.now)
-                records = await self._take(wish, tried, open_queues)
-                for record in records:
-                    taken.setdefault(record.place.queue, []).append(record)
-                got = {record.place.task_id for record in records}
+                tasks = await self._take(wish, tried, open_queues)
+                taken += tasks
+                got = {task.id for task in tasks}
                 refused = [record for record in tried if record.place.task_id not in got]
                 was_all = len(chosen) < left
-                left -= len(records)
+                left -= len(tasks)
                 if not refused:
                     self._spread = max(1, self._spread // 2)
                 if not left or (was_all and not refused):
                     break
                 await self._after_refusals(open_queues, refused, len(tried), turn)
         except BaseException:
-            self._lines.clear()  # what was chosen and not settled is still in the stream
+            self._lanes.clear()  # what was chosen and not settled is still in the stream
             raise
-        return [
-            record for queue in wish.queues for record in sorted(taken.get(queue, ()), key=_order)
-        ]
+        turns = {queue: turn for turn, queue in enumerate(wish.queues)}
+        taken.sort(
+            key=lambda task: (turns[task.queue_name], -task.priority, task.created_at, task.id)
+        )
+        return taken
 
     async def look(self, queues: Sequence[str], now: datetime | None) -> list[str]:
         """Take in what is new of these queues; return those that are not paused, in order."""
@@ -88,8 +98,14 @@ class Claims:
 
     def has_ready(self, queues: Sequence[str]) -> bool:
         """Whether these queues have something claimable, by the last look."""
-        lines = (self._lines.get(queue) for queue in queues if queue not in self._paused)
-        return any(line is not None and line.has_ready() for line in lines)
+        lanes = (self._lanes.get(queue) for queue in queues if queue not in self._paused)
+        return any(lane is not None and lane.line.has_ready() for lane in lanes)
+
+    async def close(self) -> None:
+        """Forget everything; let the server forget our cursors."""
+        lanes, self._lanes = self._lanes, {}
+        for lane in lanes.values():
+            await lane.cursor.close()
 
     def _chosen(self, queues: Sequence[str], limit: int, now: datetime | None) -> list[Record]:
         chosen: list[Record] = []
@@ -101,72 +117,66 @@ class Claims:
 
     async def _take(
         self, wish: Wish, chosen: Sequence[Record], queues: Sequence[str]
-    ) -> list[Record]:
+    ) -> list[Task]:
         """Claim the chosen and promote what else came due; return what was claimed."""
-        now = wish.now or utcnow()
-        ends_at = now + timedelta(seconds=wish.lease_seconds)
-        writes = [self._claimed(record, wish, now, ends_at) for record in chosen]
+        tasks = self._claimed(wish, chosen)
+        writes = [becoming(record, task) for record, task in zip(chosen, tasks, strict=True)]
         overdue = [
             record
             for queue in queues
             for record in self._line(queue).overdue(wish.now, PROMOTED_PER_CLAIM)
         ]
-        overdue = await self._believed(overdue, wish.now)
         writes += [
             becoming(record, lifecycle.promote(bare_task(record)))
-            for record in overdue
+            for record in await self._believed(overdue, wish.now)
             if record.head.status == TaskStatus.SCHEDULED.value
         ]
         answers = await self._shelf.write(writes)
-        for record in answers[len(chosen) :]:
-            if record is not None:
-                self._line(record.place.queue).add(record)
-        return [record for record in answers[: len(chosen)] if record is not None]
+        for promoted in answers[len(chosen) :]:
+            if promoted is not None:
+                self._line(promoted.place.queue).add(promoted)
+        return [task for task, record in zip(tasks, answers, strict=False) if record is not None]
 
-    def _claimed(self, record: Record, wish: Wish, now: datetime, ends_at: datetime) -> Write:
-        after = lifecycle.claim(
-            bare_task(record),
-            worker_id=wish.worker_id,
-            lease_token=wish.lease_token,
-            lease_ends_at=ends_at,
-            now=now,
-        )
-        return becoming(record, after)
+    def _claimed(self, wish: Wish, chosen: Sequence[Record]) -> list[Task]:
+        now = wish.now or utcnow()
+        ends_at = now + timedelta(seconds=wish.lease_seconds)
+        return [
+            lifecycle.claim(
+                self._shelf.codec.task(record),
+                worker_id=wish.worker_id,
+                lease_token=wish.lease_token,
+                lease_ends_at=ends_at,
+                now=now,
+            )
+            for record in chosen
+        ]
 
     async def _take_in(self, queues: Sequence[str]) -> None:
         """Read what arrived since the last look: one round trip, unless it is a great deal."""
         places = self._shelf.places
-        lines = {queue: self._line(queue) for queue in queues}
-        pages, halted = await self._shelf.stream.news(
-            [places.some(READY, queue=queue) for queue in lines],
-            [line.seen + 1 for line in lines.values()],
-            [places.paused(queue) for queue in lines],
-        )
-        self._paused -= lines.keys()
-        self._paused |= {places.queue_of(stored.subject) for stored in halted}
-        waiting: list[Record] = []
-        for (queue, line), page in zip(lines.items(), pages, strict=True):
-            is_new = line.seen == 0
-            waiting += await self._fill(queue, line, page)
-            if is_new:
-                line.is_whole()
+        async with asyncio.TaskGroup() as group:
+            halted = group.create_task(
+                self._shelf.stream.last([places.paused(queue) for queue in queues])
+            )
+            fills = [group.create_task(self._fill(self._lane(queue))) for queue in queues]
+        self._paused.difference_update(queues)
+        self._paused |= {places.queue_of(stored.subject) for stored in halted.result()}
+        waiting = [record for fill in fills for record in fill.result()]
         if waiting:
             await self._dependants.look_after(waiting, utcnow())
 
-    async def _fill(self, queue: str, line: Line, page: list[Stored]) -> list[Record]:
-        """Add a page and those that follow to a line; return what is only to be looked after."""
+    async def _fill(self, lane: Lane) -> list[Record]:
+        """Take in what is new, as far as there is room; return what is only to be looked after."""
         waiting: list[Record] = []
-        pattern = self._shelf.places.some(READY, queue=queue)
-        while page:
+        while len(lane.line) < LOOK_AHEAD:
+            page = await lane.cursor.next()
             for record in map(self._shelf.codec.record, page):
                 if record.head.status == TaskStatus.WAITING.value:
                     waiting.append(record)
                 else:
-                    line.add(record)
-            line.seen = page[-1].sequence
+                    lane.line.add(record)
             if len(page) < PAGE:
                 break
-            page = (await self._shelf.stream.first_pages([pattern], [line.seen + 1]))[0]
         return waiting
 
     async def _ring(self, queue: str, now: datetime) -> None:
@@ -203,12 +213,15 @@ class Claims:
             if record.place.group == READY:
                 self._line(record.place.queue).add(record)
         if 2 * len(refused) > tried:
-            await self._prove(queues)
+            await self._renew(queues)
         if (len(refused) >= CROWD and 4 * len(refused) > tried) or turn >= PATIENCE:
             self._spread = min(WIDEST_SPREAD, 2 * self._spread)
 
-    async def _prove(self, queues: Sequence[str]) -> None:
-        """Drop those of the first records that are gone."""
+    async def _renew(self, queues: Sequence[str]) -> None:
+        """Drop those of the first records that are gone, and a long line altogether."""
+        for queue in queues:
+            if len(self._line(queue)) > LONG_LINE:
+                await self._lanes.pop(queue).cursor.close()
         firsts = [record for queue in queues for record in self._line(queue).first(PROVED)]
         subjects = [self._shelf.places.subject(record.place) for record in firsts]
         standing = {stored.sequence for stored in await self._shelf.stream.last(subjects)}
@@ -217,11 +230,11 @@ class Claims:
                 self._line(record.place.queue).drop(record)
 
     def _line(self, queue: str) -> Line:
-        line = self._lines.get(queue)
-        if line is None or line.is_overgrown():
-            line = self._lines[queue] = Line()
-        return line
+        return self._lane(queue).line
 
-
-def _order(record: Record) -> tuple[int, int, str]:
-    return -record.head.priority, record.head.created_at, record.place.task_id
+    def _lane(self, queue: str) -> Lane:
+        lane = self._lanes.get(queue)
+        if lane is None:
+            pattern = self._shelf.places.some(READY, queue=queue)
+            lane = self._lanes[queue] = Lane(Line(), self._shelf.stream.cursor(pattern))
+        return lane

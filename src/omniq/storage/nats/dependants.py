@@ -13,7 +13,7 @@ from datetime import datetime
 from omniq import lifecycle
 from omniq.models.task import TaskStatus
 from omniq.storage.nats.answers import Stored
-from omniq.storage.nats.jetstream import PAGE
+from omniq.storage.nats.cursor import PAGE
 from omniq.storage.nats.records import Head, Record, bare_task, head_after
 from omniq.storage.nats.shelf import Shelf
 from omniq.storage.nats.signals import Signals
@@ -80,9 +80,7 @@ class Dependants:
             return []
         patterns = [places.edges(parent_id) for parent_id in parent_ids]
         found: list[Stored] = []
-        for pattern, page in zip(
-            patterns, await stream.first_pages(patterns, [1] * len(patterns)), strict=True
-        ):
+        for pattern, page in zip(patterns, await stream.first_pages(patterns), strict=True):
             found += await stream.all(pattern) if len(page) >= PAGE else page
         return found
 

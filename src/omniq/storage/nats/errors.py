@@ -5,7 +5,18 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
+import msgspec
+
 from omniq.exceptions import CapabilityError, StorageError, StorageUnavailableError
+
+
+class Problem(msgspec.Struct):
+    """Why the server did not do what it was asked."""
+
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
 
 API_LEVEL = 2
 """That of server 2.12: atomic batches, scheduled messages, expiry of single messages."""
@@ -45,13 +56,13 @@ def check_server(info: dict[str, Any], place: str) -> None:
         )
 
 
-def refused(answer: dict[str, Any], place: str, what: str) -> StorageError:
+def refused(problem: Problem, place: str, what: str) -> StorageError:
     """Return our error for an error the JetStream API answered."""
-    code, text = int(answer.get("err_code", 0)), str(answer.get("description", "no reason given"))
-    message = f"nats server {place}: {what}: {text}"
+    message = f"nats server {place}: {what}: {problem.description or 'no reason given'}"
+    code = problem.err_code
     if code in _DISABLED:
         return CapabilityError(f"{message}; start the server with -js, and allow this account it")
-    if code in _LATER or int(answer.get("code", 0)) == 503:
+    if code in _LATER or problem.code == 503:
         return StorageUnavailableError(message)
     return StorageError(message)
 

@@ -21,8 +21,9 @@ from omniq.storage.events import BaseEventStorage, EventFilter
 from omniq.storage.nats.address import NATSOptions
 from omniq.storage.nats.answers import Stored
 from omniq.storage.nats.component import NATSComponent, server_of, token
+from omniq.storage.nats.cursor import PAGE
 from omniq.storage.nats.frames import Frame
-from omniq.storage.nats.jetstream import PAGE, Stream
+from omniq.storage.nats.jetstream import Stream
 from omniq.storage.nats.link import NATSServer
 
 LATE = timedelta(seconds=1)

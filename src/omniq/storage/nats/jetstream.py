@@ -16,13 +16,10 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import msgspec
-
 from omniq.exceptions import PayloadTooLargeError, SchemaError, StorageError
 from omniq.storage.nats import errors
 from omniq.storage.nats.answers import (
     Info,
-    Problem,
     Stored,
     is_crowded,
     number_pending,
@@ -31,13 +28,14 @@ from omniq.storage.nats.answers import (
     read_info,
     stored_in,
 )
+from omniq.storage.nats.cursor import PAGE, Cursor
+from omniq.storage.nats.errors import Problem
 from omniq.storage.nats.frames import Delivery, Frame
 from omniq.storage.nats.link import NATSServer
 
 if TYPE_CHECKING:
     from omniq.storage.nats.wire import Wire
 
-PAGE = 1000
 SUBJECTS_PER_READ = 500
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 BATCH_ATTEMPTS = 100
@@ -156,37 +154,27 @@ class Stream:
 
     async def pages(self, pattern: str, *, start: int = 1) -> AsyncIterator[list[Stored]]:
         """Yield the messages on matching subjects from sequence `start` on, a page at a time."""
-        while True:
-            request = {"next_by_subj": pattern, "seq": max(1, start), "batch": PAGE}
-            (page,) = await self._direct([request])
-            if not page:
-                return
+        (page,) = await self.first_pages([pattern], start)
+        if page:
             yield page
-            start = page[-1].sequence + 1
+        if len(page) < PAGE:
+            return
+        cursor = self.cursor(pattern, page[-1].sequence)
+        while page := await cursor.next():
+            yield page
+            if len(page) < PAGE:
+                break
+        await cursor.close()
 
-    async def first_pages(
-        self, patterns: Sequence[str], starts: Sequence[int]
-    ) -> list[list[Stored]]:
-        """Return the first page of each pattern from its start on, all in one round trip."""
+    def cursor(self, pattern: str, position: int = 0) -> Cursor:
+        """Return a cursor that begins after a sequence."""
+        return Cursor(self._server, self.name, pattern, position)
+
+    async def first_pages(self, patterns: Sequence[str], start: int = 1) -> list[list[Stored]]:
+        """Return the first page of each pattern from a sequence on, all in one round trip."""
         return await self._direct(
-            [
-                {"next_by_subj": pattern, "seq": max(1, start), "batch": PAGE}
-                for pattern, start in zip(patterns, starts, strict=True)
-            ]
+            [{"next_by_subj": one, "seq": max(1, start), "batch": PAGE} for one in patterns]
         )
-
-    async def news(
-        self, patterns: Sequence[str], starts: Sequence[int], subjects: Sequence[str]
-    ) -> tuple[list[list[Stored]], list[Stored]]:
-        """Return what `first_pages` and `last` return, in one round trip where that can be."""
-        if self.replicated:
-            return await self.first_pages(patterns, starts), await self.last(subjects)
-        requests: list[dict[str, Any]] = [
-            {"next_by_subj": pattern, "seq": max(1, start), "batch": PAGE}
-            for pattern, start in zip(patterns, starts, strict=True)
-        ]
-        *pages, last = await self._direct([*requests, {"multi_last": list(subjects)}])
-        return pages, last
 
     async def all(self, pattern: str) -> list[Stored]:
         """Return the last message of every matching subject (streams with one a subject)."""
@@ -357,4 +345,4 @@ class Stream:
             raise self._refused(problem, what)
 
     def _refused(self, problem: Problem, what: str) -> StorageError:
-        return errors.refused(msgspec.structs.asdict(problem), str(self._server), what)
+        return errors.refused(problem, str(self._server), what)

@@ -19,8 +19,6 @@ from omniq.storage.nats.records import Record
 Entry = tuple[int, int, str, int, Record]
 """Sorts as claims do: priority (high first), creation, id; the serial ends every comparison."""
 
-ROOM = 10_000
-
 
 class Line:
     """The index of one queue. Each operation is O(log n), amortised."""
@@ -30,8 +28,6 @@ class Line:
         self._scheduled: dict[str, Record] = {}
         self._heap: LazyHeap[Entry] = LazyHeap(self._is_current)
         self._serial = 0
-        self._room = ROOM
-        self.seen = 0
 
     def add(self, record: Record) -> None:
         """Take in a record, in place of an older one of its task."""
@@ -52,13 +48,8 @@ class Line:
             del self._records[record.place.task_id]
             self._scheduled.pop(record.place.task_id, None)
 
-    def is_overgrown(self) -> bool:
-        """Whether so much came in since it was empty that much of it must be out of date."""
-        return len(self._records) > self._room
-
-    def is_whole(self) -> None:
-        """Be told that it was read anew and holds what there is."""
-        self._room = 2 * len(self._records) + ROOM
+    def __len__(self) -> int:
+        return len(self._records)
 
     def choose(self, limit: int, now: datetime | None, spread: int) -> list[Record]:
         """Remove and return up to `limit` claimable records, in order.

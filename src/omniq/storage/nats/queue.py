@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import product
 from typing import Unpack
 
 from omniq.clock import from_micros, utcnow
+from omniq.exceptions import StorageError
 from omniq.loops import PerLoop
 from omniq.models.task import Task, TaskStatus
 from omniq.serialization import SerializationFormat
@@ -75,6 +77,14 @@ class NATSQueue(NATSComponent, BaseQueue):
             self._stream, self._places.some(), lambda subject: self._places.read(subject).task_id
         )
 
+    async def _close(self) -> None:
+        claims = self._claims.pop()
+        if claims is not None:
+            with suppress(StorageError):
+                await claims.close()
+        self._ears.pop()
+        await super()._close()
+
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         return await self._newcomers.insert(tasks, now or utcnow())
 
@@ -88,7 +98,7 @@ class NATSQueue(NATSComponent, BaseQueue):
         now: datetime | None,
     ) -> list[Task]:
         wish = Wish(queues, worker_id, lease_token, limit, lease_seconds, now)
-        return [self._codec.task(record) for record in await self._claims.get().claim(wish)]
+        return await self._claims.get().claim(wish)
 
     async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]:
         return await self._changes.swap(changes, now or utcnow())

@@ -118,7 +118,7 @@ class Wire(Client):
         """Send requests; return all answers to each, up to and with the status that ends them."""
         found: list[list[Delivery]] = [[] for _ in frames]
         left = len(frames)
-        done = self._future()
+        done = self.future()
 
         def listen_for(place: int) -> int:
             def take(delivery: Delivery) -> None:
@@ -144,7 +144,7 @@ class Wire(Client):
 
     async def _ask_chunk(self, frames: Sequence[Frame]) -> list[Delivery]:
         answers: dict[int, Delivery] = {}
-        done = self._future()
+        done = self.future()
         first = self._serial + 1
         count = len(frames)
 
@@ -178,7 +178,12 @@ class Wire(Client):
     def _reply_to(self, token: int) -> str:
         return f"{self._inbox.decode()}{token}"
 
-    def _future(self) -> asyncio.Future[None]:
+    def forget(self, future: asyncio.Future[None]) -> None:
+        """Say that a future is not waited for any more."""
+        self._failures.discard(future)
+
+    def future(self) -> asyncio.Future[None]:
+        """Return a future that fails when the connection is lost."""
         if self.is_closed:
             raise WireLostError("the connection is closed")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
