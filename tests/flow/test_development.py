@@ -93,7 +93,9 @@ async def test_output_that_is_not_json_is_refused(store: DataStore) -> None:
 
 async def test_node_that_gives_nothing_leaves_no_output(store: DataStore) -> None:
     """Also none of an earlier run."""
-    document = flow({"p": ("numbers", {"count": 1}), "d": "drop_odd", "e": "double"}, "p -> d", "d -> e")
+    document = flow(
+        {"p": ("numbers", {"count": 1}), "d": "drop_odd", "e": "double"}, "p -> d", "d -> e"
+    )
     engine = FlowEngine(document, types, store)
     assert (await engine.run_development_node("d", data={"n": 2})).data == {"n": 2}
 

@@ -45,7 +45,10 @@ def test_document_of_an_editor_becomes_a_graph() -> None:
         ({"nodes": [3]}, "nodes[0]: expected an object"),
         ({"nodes": [{"type": "x"}]}, "nodes[0]: id:"),
         ({"nodes": [{"id": "a"}]}, "node a: has no type"),
-        ({"nodes": [{"id": "a", "type": "double", "data": {"config": 3}}]}, "expected its settings"),
+        (
+            {"nodes": [{"id": "a", "type": "double", "data": {"config": 3}}]},
+            "expected its settings",
+        ),
         ({"edges": [{"source": "a"}]}, "edges[0]: expected the ids"),
         ({"edges": [{"source": "a", "target": "b", "sourceHandle": 1}]}, "expected a string"),
         ({}, "flow: has no nodes"),
@@ -84,9 +87,7 @@ def test_mistake_is_told(nodes: dict[str, Any], edges: list[str], expected: str)
 
 def test_cycle_without_a_queue_is_refused_and_told_once() -> None:
     """It would never let its loop take the next item."""
-    found = problems(
-        flow({"a": "endless", "b": "raw", "c": "raw"}, "a -> b", "b -> c", "c -> b")
-    )
+    found = problems(flow({"a": "endless", "b": "raw", "c": "raw"}, "a -> b", "b -> c", "c -> b"))
 
     assert found == [
         "node b: b, c form a cycle; put a QueueWriter and a QueueReader into it",

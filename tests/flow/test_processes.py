@@ -32,7 +32,9 @@ async def test_three_loops_in_three_processes_pass_ten_thousand_items() -> None:
     """In order, each once; the failed ones are dead letters; no key stays behind."""
     url, prefix = redis_url(), f"{namespace()}:"
 
-    counts = await asyncio.gather(*(_run(url, prefix, loop, str(COUNT)) for loop in ("p", "r1", "r2")))
+    counts = await asyncio.gather(
+        *(_run(url, prefix, loop, str(COUNT)) for loop in ("p", "r1", "r2"))
+    )
 
     assert counts == [COUNT, COUNT, COUNT - COUNT // 100]
     async with DataStore(url=url, prefix=prefix) as store:

@@ -26,9 +26,7 @@ def test_writer_has_a_queue_for_each_reader_and_reader_for_each_writer() -> None
         **dict.fromkeys(("w1", "w2"), "QueueWriter"),
         **dict.fromkeys(("r1", "r2"), "QueueReader"),
     }
-    plan = read_flow(
-        flow(nodes, "p -> w1", "p -> w2", "w1 -> r1", "w1 -> r2", "w2 -> r1"), types
-    )
+    plan = read_flow(flow(nodes, "p -> w1", "p -> w2", "w1 -> r1", "w1 -> r2", "w2 -> r1"), types)
 
     assert [link.queue for link in plan.links] == ["queue_w1_r1", "queue_w1_r2", "queue_w2_r1"]
     assert plan.loops["p"].sends == ("queue_w1_r1", "queue_w1_r2", "queue_w2_r1")

@@ -39,7 +39,9 @@ async def leftovers(store: DataStore, engine: FlowEngine) -> list[str]:
     queues = [link.queue for link in engine.plan.links]
     queues += ["dead_letters", *(f"control:{loop}" for loop in engine.plan.loops)]
     found = [name for name in queues if await store.queue.length(name)]
-    return found + [f"{k}_stops" for k in engine.plan.loops if await store.cache.exists(f"{k}_stops")]
+    return found + [
+        f"{k}_stops" for k in engine.plan.loops if await store.cache.exists(f"{k}_stops")
+    ]
 
 
 async def test_items_go_from_loop_to_loop_in_order_and_all_ends(
@@ -89,9 +91,7 @@ async def test_failing_node_ends_its_branch_and_not_the_loop(
         "k": ("keep", {"place": "after"}),
         "other": ("keep", {"place": "beside"}),
     }
-    engine = FlowEngine(
-        flow(nodes, "p -> f", "f -> k", "p -> other"), collector.types, store
-    )
+    engine = FlowEngine(flow(nodes, "p -> f", "f -> k", "p -> other"), collector.types, store)
 
     reports = await engine.run()
 
@@ -149,9 +149,7 @@ async def test_conditional_chooses_the_exit(store: DataStore, collector: Collect
         "s": ("keep", {"place": "small"}),
         "b": ("keep", {"place": "big"}),
     }
-    engine = FlowEngine(
-        flow(nodes, "p -> c", "c:small -> s", "c:big -> b"), collector.types, store
-    )
+    engine = FlowEngine(flow(nodes, "p -> c", "c:small -> s", "c:big -> b"), collector.types, store)
 
     await engine.run()
 

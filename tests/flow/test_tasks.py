@@ -99,9 +99,7 @@ async def test_stopped_worker_hands_its_loops_to_another(store: DataStore) -> No
     app, collector = OmniQ("memory://"), Collector()
     tasks = FlowTasks(app, collector.types, store)
     async with app:
-        run = await tasks.start(
-            flow({**NODES, "k": "slow", "end": "keep"}, *EDGES, "k -> end")
-        )
+        run = await tasks.start(flow({**NODES, "k": "slow", "end": "keep"}, *EDGES, "k -> end"))
         first = app.worker(grace_seconds=0)
         working = asyncio.create_task(first.run())
         await run.handles["p"].result(timeout=10)

@@ -58,13 +58,15 @@ class BaseBackend(Component, ABC):
 
     cleanup_expired_sync = blocking(cleanup_expired)
 
+    async def disconnect(self) -> None:
+        """Close all components, those too that opened by themselves. Idempotent."""
+        await super().disconnect()
+        for component in list(self._components.values()):
+            await component.disconnect()
+
     async def _open(self) -> None:
         for get in self._getters():
             await get().connect()
-
-    async def _close(self) -> None:
-        for component in list(self._components.values()):
-            await component.disconnect()
 
     def _getters(self) -> list[Callable[[], Component]]:
         return [

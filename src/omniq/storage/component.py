@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import logging
 import os
@@ -15,6 +16,7 @@ import msgspec
 
 from omniq.blocking import blocking
 from omniq.exceptions import OmniQError
+from omniq.loops import PerLoop
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +51,14 @@ class Component:
         Raises:
             StorageError: the store cannot be opened; nothing is left half open.
         """
-        if not self._is_open:
-            await self._open()
-            self._is_open = True
-            _open_components.add(self)
+        if self._is_open:
+            return
+        gates: PerLoop[asyncio.Lock] = self.__dict__.setdefault("_gates", PerLoop(asyncio.Lock))
+        async with gates.get():
+            if not self._is_open:
+                await self._open()
+                self._is_open = True
+                _open_components.add(self)
 
     async def disconnect(self) -> None:
         """Finish pending writes and close. Idempotent; a later call opens it again."""

@@ -11,8 +11,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from copy import copy
+from typing import Any
 
 from omniq.exceptions import OmniQError
 from omniq.storage.base import BaseQueue, Change, Lease
@@ -81,10 +82,10 @@ class LeaseKeeper:
             wake_at = min(next_beat, next_burial) if watches else next_beat
             await _pause(self._stop, wake_at - time.monotonic())
 
-    async def _guarded(self, step: object) -> None:
+    async def _guarded(self, step: Coroutine[Any, Any, None]) -> None:
         """Do one step; a store that fails is tried again at the next."""
         try:
-            await step  # type: ignore[misc]  # a coroutine of this class
+            await step
         except OmniQError as error:
             logger.warning("heartbeat of %s: %s", self._worker_id, error)
 

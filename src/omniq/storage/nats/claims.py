@@ -81,9 +81,7 @@ class Claims:
             self._lanes.clear()  # what was chosen and not settled is still in the stream
             raise
         turns = {queue: turn for turn, queue in enumerate(wish.queues)}
-        taken.sort(
-            key=lambda task: (turns[task.queue_name], -task.priority, task.created_at, task.id)
-        )
+        taken.sort(key=lambda one: (turns[one.queue_name], -one.priority, one.created_at, one.id))
         return taken
 
     async def look(self, queues: Sequence[str], now: datetime | None) -> list[str]:
@@ -195,10 +193,11 @@ class Claims:
         found = await self._shelf.read(moved)
         believed: list[Record] = []
         for record in chosen:
-            current = found.get(record.place.task_id) if record.place.was_moved else record
-            if current is record or (
-                current is not None and current.place.group == READY and is_due(current, now)
-            ):
+            if not record.place.was_moved:
+                believed.append(record)
+                continue
+            current = found.get(record.place.task_id)
+            if current is not None and current.place.group == READY and is_due(current, now):
                 believed.append(current)
         return believed
 

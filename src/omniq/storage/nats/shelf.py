@@ -246,7 +246,3 @@ def replacing(record: Record, head: Head) -> Write:
 def becoming(record: Record, task: Task) -> Write:
     """Return the write that gives a record the state of `task`."""
     return replacing(record, head_after(record.head, task))
-
-
-def _revision(record: Record) -> int:
-    return record.sequence
