@@ -58,7 +58,7 @@ def main() -> None:
     """Run a task on each of them."""
     for make in (by_environment, by_program, by_file, by_argument):
         with make() as q:
-            task = q.task(square, name="square")
+            task = q.task(name="square")(square)
             handle = task.enqueue_sync(7)
             q.worker(burst=True).run_sync()
             print(f"{make.__name__}: {handle.result_sync(timeout=10)}")

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         ValidationError,
     )
     from omniq.handle import TaskHandle
+    from omniq.migration import migrate, migrate_sync
     from omniq.models import (
         ErrorInfo,
         EventType,
@@ -109,6 +110,8 @@ __all__ = [
     "ValidationError",
     "Worker",
     "current_task",
+    "migrate",
+    "migrate_sync",
     "serializable",
 ]
 
@@ -122,6 +125,7 @@ _MODULES = {
         "TaskExpiredError TaskFailedError UnknownTaskError ValidationError"
     ),
     "omniq.handle": "TaskHandle",
+    "omniq.migration": "migrate migrate_sync",
     "omniq.models": (
         "ErrorInfo EventType ResultStatus RetryPolicy Schedule ScheduleStatus ScheduleType Task "
         "TaskEvent TaskResult TaskStatus"

@@ -12,9 +12,11 @@ import pytest
 from omniq.backend.base import BaseBackend
 from omniq.backend.file import FileBackend
 from omniq.backend.memory import MemoryBackend
+from omniq.backend.nats import NATSBackend
 from omniq.backend.postgres import PostgresBackend
 from omniq.backend.redis import RedisBackend
 from omniq.backend.sqlite import SQLiteBackend
+from tests.servers import nats as nats_servers
 from tests.servers.postgres import postgres_url, schema
 from tests.servers.redis import cluster_url, namespace, redis_url
 
@@ -47,10 +49,15 @@ def postgres(folder: Path) -> MakeBackend:
     return partial(PostgresBackend, postgres_url(), schema=schema())
 
 
+def nats(folder: Path) -> MakeBackend:
+    return partial(NATSBackend, nats_servers.nats_url(), namespace=nats_servers.namespace())
+
+
 BACKENDS: dict[str, Callable[[Path], MakeBackend]] = {
     "file": file,
     "memory": memory,
     "sqlite": sqlite,
+    "nats": nats,
     "postgres": postgres,
     "redis": redis,
     "redis-cluster": redis_cluster,

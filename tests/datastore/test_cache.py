@@ -132,5 +132,5 @@ def test_every_method_has_a_twin(url: str) -> None:
 
 async def test_a_twin_is_refused_in_a_loop(store: DataStore) -> None:
     """It would block it."""
-    with pytest.raises(SyncInAsyncError, match="await CacheStore.get"):
+    with pytest.raises(SyncInAsyncError, match=r"await CacheStore\.get"):
         store.cache.get_sync("k")

@@ -44,6 +44,10 @@ def from_yaml(monkeypatch: pytest.MonkeyPatch) -> OmniQ:
     return OmniQ(config=OmniQConfig.from_yaml("config.yaml"))
 
 
+def double(n: int) -> int:
+    return 2 * n
+
+
 @pytest.mark.parametrize("make", [from_environment, from_program, from_yaml])
 def test_example_of_a_configuration_runs_as_written(
     make: Callable[[pytest.MonkeyPatch], OmniQ],
@@ -54,8 +58,7 @@ def test_example_of_a_configuration_runs_as_written(
     monkeypatch.chdir(tmp_path)
 
     with make(monkeypatch) as q:
-        double = q.task(lambda n: 2 * n, name="double")
-        handle = double.enqueue_sync(21)
+        handle = q.task(double).enqueue_sync(21)
         q.worker(burst=True).run_sync()
 
         assert handle.result_sync(timeout=5) == 42
@@ -76,7 +79,8 @@ def test_configuration_names_a_backend_for_each_component(
     component: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A field, a getter with fallbacks, two variables."""
-    config = OmniQConfig(**{f"{component}_backend": StorageBackendConfig("memory")})
+    given: dict[str, Any] = {f"{component}_backend": StorageBackendConfig("memory")}
+    config = OmniQConfig(**given)
     get = f"get_{component}_backend_config"
 
     assert getattr(config, f"{component}_backend") == StorageBackendConfig("memory")

@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import inspect
 import json
-import textwrap
 from collections.abc import AsyncIterator
 from functools import partial
-from types import SimpleNamespace
-from typing import Any, Optional
-from urllib.parse import urlsplit
+from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from omniq import datastore
 from omniq.datastore import CacheStore, DataStore, QueueStore, RedisConnection
 from omniq.exceptions import SerializationError, StorageUnavailableError
 from omniq.flow import FlowEngine
 from omniq.testing.waiting import wait_until
-from tests.docs.spec_004 import PAGE, Connection, blocks
+from tests.docs.spec_004 import (
+    EXAMPLES,
+    PAGE,
+    PLACE,
+    PREFIX,
+    blocks,
+    commands_of,
+    execute,
+    raw_client,
+    their_stores,
+)
 from tests.flow.collecting import Collector
 from tests.flow.documents import flow
 from tests.servers.process import free_port
-from tests.servers.redis import namespace, redis_url
-
-EXAMPLES = blocks("python")
-PLACE = urlsplit(redis_url())
-PREFIX = "datastore:"
 
 
 @pytest.fixture
 async def raw() -> AsyncIterator[Any]:
-    """A client of the driver, and a store emptied of what the specification's names hold."""
-    async with Redis.from_url(redis_url(), decode_responses=True) as client:
+    """A client of the driver, on a server with nothing under our prefix."""
+    async with raw_client() as client:
         for key in await client.keys(f"{PREFIX}*"):
             await client.delete(key)
         yield client
@@ -43,18 +43,9 @@ async def raw() -> AsyncIterator[Any]:
 
 @pytest.fixture
 async def store(raw: Any) -> AsyncIterator[DataStore]:
-    """A store with the prefix the specification leaves open."""
-    async with DataStore(host=str(PLACE.hostname), port=PLACE.port or 0) as store:
+    """A store with a prefix of our own, which the specification leaves open."""
+    async with DataStore(str(PLACE.hostname), PLACE.port or 0, prefix=PREFIX) as store:
         yield store
-
-
-async def execute(code: str, names: dict[str, Any]) -> dict[str, Any]:
-    """Execute code that may await at its top level; return its names."""
-    compiled = compile(code, str(PAGE), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    ended = eval(compiled, names)
-    if inspect.iscoroutine(ended):
-        await ended
-    return names
 
 
 class TestExamples:
@@ -74,7 +65,7 @@ class TestExamples:
 
     async def test_usage(self, raw: Any) -> None:
         """Only the port is ours: the server of the tests is private."""
-        made = partial(DataStore, port=PLACE.port)
+        made = partial(DataStore, port=PLACE.port or 0)
 
         names = await execute(EXAMPLES["DataStore (Facade) / Usage"], {"DataStore": made})
 
@@ -96,7 +87,7 @@ class TestExamples:
         """Its functions and ours read each other's text."""
         code = EXAMPLES["Serialization / Serialization Utilities"]
         theirs = await execute(code, {"json": json, "Dict": dict})
-        data = {"s": "ü", "i": 1, "f": 1.5, "b": True, "l": [1, None], "d": {"x": {}}}
+        data: Any = {"s": "ü", "i": 1, "f": 1.5, "b": True, "l": [1, None], "d": {"x": {}}}
 
         assert datastore.deserialize(theirs["serialize"](data)) == data
         assert theirs["deserialize"](datastore.serialize(data)) == data
@@ -120,35 +111,6 @@ class TestExamples:
         assert await their_cache.get("nothing") is None
         await connection.close()
         assert connection._connection is None
-
-
-async def their_stores() -> tuple[Any, Any, Any]:
-    """Make the three classes of the specification from its own code."""
-    code = EXAMPLES["Serialization / Serialization Utilities"]
-    names = await execute(code, {"json": json, "Dict": dict, "Optional": Optional})
-    names["asyncio_redis"] = SimpleNamespace(Connection=Connection)
-    await execute(EXAMPLES["RedisConnection / Implementation"], names)
-    connection = names["RedisConnection"]()
-    vars(connection).update(
-        _connection=None, _host=PLACE.hostname, _port=PLACE.port, _db=0, _password=None
-    )
-    made: list[Any] = []
-    for kind in ("QueueStore", "CacheStore"):
-        body = textwrap.indent(EXAMPLES[f"{kind} / Implementation Example"], "    ")
-        await execute(f"class {kind}:\n{body}", names)
-        one = names[kind]()
-        vars(one).update(_connection=connection, _prefix=PREFIX)
-        made.append(one)
-    return made[0], made[1], connection
-
-
-async def commands_of(raw: Any, call: Any) -> set[str]:
-    """Return which commands the server was sent by a call, besides those of this client."""
-    await raw.config_resetstat()
-    await call
-    stats: dict[str, Any] = await raw.info("commandstats")
-    sent = {name.removeprefix("cmdstat_").upper().partition("|")[0] for name in stats}
-    return sent - {"CONFIG", "INFO", "PING", "HELLO", "CLIENT", "SELECT"}
 
 
 class TestTables:
@@ -305,7 +267,7 @@ class TestDiagrams:
     async def test_connection_lifecycle(self, raw: Any) -> None:
         """Uninitialized, connecting, connected, using, closing; and open again by the next use."""
         before = int((await raw.info("clients"))["connected_clients"])
-        store = DataStore(port=PLACE.port or 0)
+        store = DataStore(port=PLACE.port or 0, prefix=PREFIX)
 
         async def clients() -> int:
             return int((await raw.info("clients"))["connected_clients"]) - before
@@ -367,8 +329,6 @@ class TestErrors:
 
     async def test_connection_failure_raises(self) -> None:
         """Trying again is the application's choice."""
-        async with DataStore(url="memory://"):
-            pass
         store = DataStore(port=free_port())
 
         with pytest.raises(StorageUnavailableError):
@@ -397,7 +357,7 @@ class TestErrors:
 
     async def test_many_processes_may_share_a_queue(self, store: DataStore) -> None:
         """Several handles on one queue: each item is popped once, whoever asks."""
-        async with DataStore(port=PLACE.port or 0) as other:
+        async with DataStore(str(PLACE.hostname), PLACE.port or 0, prefix=PREFIX) as other:
             for n in range(50):
                 await (store if n % 2 else other).queue.push("q", {"n": n})
 

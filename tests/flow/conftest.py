@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +11,10 @@ from omniq.datastore import DataStore
 from tests.servers.redis import namespace, redis_url
 
 
-@pytest.fixture(params=["memory", "redis"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[DataStore]:
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[DataStore]:
     """An empty store."""
-    url = "memory://" if request.param == "memory" else redis_url()
+    urls = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/flow.db"}
+    url = urls.get(request.param) or redis_url()
     async with DataStore(url=url, prefix=f"{namespace()}:") as store:
         yield store

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 
 def flow(nodes: dict[str, Any], *edges: str) -> dict[str, Any]:
     """Return a document.
 
-    Nodes are ``{"id": "type"}`` or ``{"id": ("type", config)}``; edges ``"a -> b"`` or, for an
+    Nodes are ``{"id": "type"}``, ``{"id": ("type", config)}`` or, to be run in a pool of their own,
+    ``{"id": ("type", config, "pool")}``; edges ``"a -> b"`` or, for an
     exit of a conditional, ``"a:yes -> b"``.
     """
     return {
@@ -18,8 +19,9 @@ def flow(nodes: dict[str, Any], *edges: str) -> dict[str, Any]:
 
 
 def _node(node_id: str, given: Any) -> dict[str, Any]:
-    kind, config = given if isinstance(given, tuple) else (given, {})
-    data = {"label": node_id.title(), "config": config}
+    parts = cast("tuple[Any, ...]", given if isinstance(given, tuple) else (given,))
+    kind, config, pool = (*parts, None, None)[:3]
+    data = {"label": node_id.title(), "config": config, "pool": pool}
     return {"id": node_id, "type": kind, "position": {"x": 0, "y": 0}, "data": data}
 
 

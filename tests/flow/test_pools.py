@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 from omniq.datastore import DataStore
 from omniq.exceptions import ConfigError
 from omniq.flow import FlowEngine, NodeTypes
+from omniq.testing.waiting import wait_until
 from tests.flow.collecting import Collector
 from tests.flow.documents import flow
 
@@ -66,3 +70,35 @@ def test_what_cannot_run_in_a_pool_is_refused_when_declared() -> None:
     types.blocking("a")(local)
     with pytest.raises(ConfigError, match="the name is taken"):
         types.blocking("a")(local)
+
+
+class Shout:
+    """A callable that is no function, and gives something to await."""
+
+    async def __call__(self, data: Any) -> Any:
+        return {"n": data["n"] + 1}
+
+
+async def test_any_callable_will_do_and_generators_are_closed() -> None:
+    """What a function returns may be awaitable; a producer that is stopped cleans up."""
+    collector, ended = Collector(), threading.Event()
+
+    def counting() -> Iterator[Any]:
+        try:
+            for n in itertools.count():
+                yield {"n": n}
+        finally:
+            ended.set()
+
+    collector.types.producer("counting")(counting)
+    collector.types.blocking("shout")(Shout())
+    document = flow({"p": "counting", "s": "shout", "k": "keep"}, "p -> s", "s -> k")
+    engine = FlowEngine(document, collector.types, DataStore(url="memory://"))
+
+    running = asyncio.create_task(engine.run())
+    await wait_until(lambda: len(collector.numbers()) > 5, description="items flow")
+    await engine.stop()
+    await running
+
+    assert collector.numbers()[:3] == [1, 2, 3]
+    assert ended.is_set()

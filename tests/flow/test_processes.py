@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
+from typing import Any
 
 from redis.asyncio import Redis
 
 from omniq.datastore import DataStore
 from omniq.flow import FlowEngine
+from omniq.testing.waiting import wait_until
 from tests.docs.pages import ROOT
+from tests.flow import crash_process
+from tests.flow.collecting import Collector
+from tests.flow.documents import flow
 from tests.flow.loop_process import three_loops
 from tests.flow.samples import types
-from tests.servers.redis import namespace, redis_url
+from tests.servers.redis import namespace, redis_url, running_redis
 
 COUNT = 10_000
 
@@ -43,5 +49,44 @@ async def test_three_loops_in_three_processes_pass_ten_thousand_items() -> None:
         engine = FlowEngine(three_loops(COUNT), types, store)
         letters = await engine.take_dead_letters(limit=COUNT)
         assert [letter.item["n"] for letter in letters] == list(range(0, COUNT, 100))
-    async with Redis.from_url(url) as raw:
+    driver: Any = Redis
+    async with driver.from_url(url) as raw:
         assert await raw.keys(f"{prefix}*") == []
+
+
+async def test_killed_loop_is_taken_over_without_a_loss(tmp_path: Path) -> None:
+    """The item it was at comes back after its lease; nothing before it comes twice."""
+    url, prefix, mark = redis_url(), f"{namespace()}:", tmp_path / "mark"
+    async with DataStore(url=url, prefix=prefix) as store:
+        engine = crash_process.engine(store, None)
+        await engine.run_loop("p")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.flow.crash_process", url, prefix, str(mark), cwd=ROOT
+        )
+        await wait_until(mark.exists, description="the loop is at the item that hangs")
+        process.kill()
+        await process.wait()
+
+        await engine.run_loop("r")
+
+        passed = [item["n"] for item in [await store.queue.pop_nowait("out") for _ in range(30)]]
+        assert sorted(passed) == list(range(30))
+        assert await store.queue.pop_nowait("out") is None
+
+
+async def test_loops_wait_for_a_server_that_was_away(tmp_path: Path) -> None:
+    """Blocked pops go on after its return, and items pass as before."""
+    collector = Collector()
+    nodes = {"r": ("QueueReader", {"queue_name": "orders"}), "k": "keep"}
+    with running_redis(tmp_path) as server:
+        async with DataStore(url=server.url) as store:
+            engine = FlowEngine(flow(nodes, "r -> k"), collector.types, store)
+            running = asyncio.create_task(engine.run())
+            await store.queue.push("orders", {"n": 1})
+            await wait_until(lambda: collector.numbers() == [1], description="the first arrived")
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+            await store.queue.push("orders", {"n": 2})
+            await wait_until(lambda: collector.numbers() == [1, 2], description="the second, too")
+            await engine.stop()
+            await running

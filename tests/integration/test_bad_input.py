@@ -1,3 +1,4 @@
+# length: all tables of bad input in one place, so that a gap is seen
 """Bad input, case by case: a typed error that names the field, and nothing stored anywhere."""
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from omniq import OmniQ, RetryPolicy, Task, TaskStatus, Worker
+from omniq import OmniQ, RetryPolicy, Task, TaskStatus, Worker, lifecycle
 from omniq.exceptions import (
     NotFoundError,
     OmniQError,
@@ -38,6 +39,10 @@ class Refused(NamedTuple):
     given: Any
     field: str
     error: type[ValidationError] = ValidationError
+
+
+IN_9999, IN_YEAR_1 = datetime.max, datetime.min  # noqa: DTZ901 - naive ones are read as UTC
+A_DATE_FAR_AHEAD = datetime.now(UTC) + timedelta(days=7300)
 
 
 class Unregistered:
@@ -92,6 +97,7 @@ BAD_NAMES = {
     "too long": "a" * 129,
     "number": 7,
 }
+TOO_MANY = tuple(f"t{n}" for n in range(1001))
 UNSTORABLE = {
     "an object": (Unregistered(), "", SerializationError),
     "a class": (Unregistered, "", SerializationError),
@@ -129,15 +135,15 @@ FIELDS = {
     "priority no integer": Refused({"priority": 1.5}, "priority"),
     "priority too high": Refused({"priority": 10**7}, "priority"),
     "priority a truth": Refused({"priority": True}, "priority"),
-    "created in 9999": Refused({"created_at": datetime.max}, "created_at"),
-    "created in year 1": Refused({"created_at": datetime.min}, "created_at"),
+    "created in 9999": Refused({"created_at": IN_9999}, "created_at"),
+    "created in year 1": Refused({"created_at": IN_YEAR_1}, "created_at"),
     "created in year 0": Refused({"created_at": "0000-01-01T00:00:00Z"}, "created_at"),
-    "run in 9999": Refused({"run_at": datetime.max.replace(tzinfo=UTC)}, "run_at"),
-    "run in year 1": Refused({"run_at": datetime.min}, "run_at"),
+    "run in 9999": Refused({"run_at": IN_9999.replace(tzinfo=UTC)}, "run_at"),
+    "run in year 1": Refused({"run_at": IN_YEAR_1}, "run_at"),
     "run at a text": Refused({"run_at": "9999-12-31T00:00:00"}, "run_at"),
     "run at a date": Refused({"run_at": date(2030, 1, 1)}, "run_at"),
-    "run in 20 years": Refused({"run_at": datetime.now(UTC) + timedelta(days=7300)}, "run_at"),
-    "expires in 9999": Refused({"expires_at": datetime.max}, "expires_at"),
+    "run in 20 years": Refused({"run_at": A_DATE_FAR_AHEAD}, "run_at"),
+    "expires in 9999": Refused({"expires_at": IN_9999}, "expires_at"),
     "expires at a text": Refused({"expires_at": "tomorrow"}, "expires_at"),
     "timeout negative": Refused({"timeout_seconds": -1}, "timeout_seconds"),
     "timeout no number": Refused({"timeout_seconds": math.nan}, "timeout_seconds"),
@@ -188,7 +194,7 @@ OPTIONS = {
     "delay and run_at": Refused({"delay": 1, "run_at": datetime(2030, 1, 1, tzinfo=UTC)}, "delay"),
     "two queues": Refused({"queue": "a", "queue_name": "b"}, "queue"),
     "queue": Refused({"queue": "a/b"}, "queue"),
-    "run_at": Refused({"run_at": datetime.max}, "run_at"),
+    "run_at": Refused({"run_at": IN_9999}, "run_at"),
     "run_at a text": Refused({"run_at": "0000-00-00"}, "run_at"),
     "expires at once": Refused({"expires": 0}, "expires"),
     "expires before it may run": Refused({"delay": 10, "expires": 5}, "expires"),
@@ -203,7 +209,7 @@ OPTIONS = {
     "unique_key": Refused({"unique_key": "a\nb"}, "unique_key"),
     "parents' failure": Refused({"on_parent_failure": "ignore"}, "on_parent_failure"),
 }
-ARGUMENTS = {
+ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "none": ((), {}),
     "too many": ((1, 2, 3), {}),
     "unknown keyword": ((1,), {"c": 3}),
@@ -301,7 +307,7 @@ CALLS: dict[str, tuple[Callable[[OmniQ], Awaitable[object]], Refused]] = {
     ),
     "an event's moment": (
         lambda app: app.event_storage.log_event(
-            TaskEvent(task_id="a", event_type="X", timestamp=datetime.max)
+            TaskEvent(task_id="a", event_type="X", timestamp=IN_9999)
         ),
         Refused(None, "timestamp"),
     ),
@@ -327,7 +333,7 @@ CALLS: dict[str, tuple[Callable[[OmniQ], Awaitable[object]], Refused]] = {
         Refused(None, "args[0]", SerializationError),
     ),
     "a schedule's moment": (
-        lambda app: app.schedule("f", at=datetime.max),
+        lambda app: app.schedule("f", at=IN_9999),
         Refused(None, "at"),
     ),
 }
@@ -376,8 +382,11 @@ async def test_a_blocking_call_in_a_running_loop_names_what_to_await(
 # A task nobody knows
 
 
-async def test_a_task_no_worker_knows_is_parked_visibly_and_run_later(app: OmniQ) -> None:
+async def test_a_task_no_worker_knows_is_parked_visibly_and_run_later(
+    app: OmniQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A deployment in the wrong order costs time, not tasks."""
+    monkeypatch.setattr(lifecycle, "PARKING_SECONDS", (0.02, 0.02))
     handle = await app.enqueue("elsewhere.rare", 20)
     ignorant = Worker(app, burst=True, cleanup=False, schedules=False)
     await ignorant.run()

@@ -10,6 +10,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -136,7 +137,8 @@ async def test_listeners_in_two_containers_do_not_take_each_others_sockets(
 ) -> None:
     """Containers that share a volume have the same process ids."""
     isolate = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child")
-    if not shutil.which("unshare") or subprocess.run([*isolate, "true"], check=False).returncode:
+    trial = [*isolate, sys.executable, "-c", ""]
+    if not shutil.which("unshare") or subprocess.run(trial, check=False).returncode:
         pytest.skip("needs `unshare --user --pid` (util-linux, unprivileged user namespaces)")
     first = start("wait", path, prefix=isolate)
     assert await first.says() == {"sockets": 2}

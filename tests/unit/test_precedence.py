@@ -10,15 +10,14 @@ import pytest
 
 from omniq.app.stores import Sources, Stores
 from omniq.models.config import VARIABLES, OmniQConfig, StorageBackendConfig
+from omniq.storage.base import Component
 
-KEYS = dict(zip(("tasks", "results", "events", "schedules"), VARIABLES, strict=True))
+COMPONENTS: list[str] = ["tasks", "results", "events", "schedules"]
+KEYS = dict(zip(COMPONENTS, VARIABLES, strict=True))
 OWN = ("argument", "argument for all", "config", "config for all", "variables")
 OF_THE_QUEUE = ("argument of tasks", "config of tasks", "variables of tasks")
 LAST = ("OMNIQ_URL", "default")
-RANKS = {
-    name: OWN + (() if name == "tasks" else OF_THE_QUEUE) + LAST
-    for name in ("tasks", "results", "events", "schedules")
-}
+RANKS = {name: OWN + (() if name == "tasks" else OF_THE_QUEUE) + LAST for name in COMPONENTS}
 """The sources of a component, first the one that decides over all others."""
 PAIRS = [
     (name, first, second)
@@ -58,7 +57,8 @@ def _stores(component: str, given: tuple[str, ...]) -> Stores:
 
 
 def _place(stores: Stores, component: str) -> str:
-    name = Path(vars(getattr(stores, component))["_db"].path).stem
+    component_here: Component = getattr(stores, component)
+    name = Path(vars(component_here)["_db"].path).stem
     return "default" if name == "omniq" else name.replace("-", " ")
 
 

@@ -54,8 +54,9 @@ class RedisLists(Lists):
             try:
                 found = await taking.run("BRPOP", *by_key, f"{held:.3f}", seconds=held)
             except StorageUnavailableError as error:
-                await wait.after(error, was_waiting=taking.was_sent)
+                await wait.after(error, has_reached=taking.was_sent)
                 continue
+            wait.answered()
             if found is not None:
                 return by_key[found[0]], found[1]
         return None
@@ -75,17 +76,16 @@ class RedisLists(Lists):
     ) -> Text | None:
         """See `Lists.lease`."""
         wait = _Wait(self._connection, seconds)
-        was_waiting = False
         while True:
             try:
                 text, pause = await self._lease_now(name, receipt, lease_seconds)
-                was_waiting = True
+                wait.answered()
                 held = wait.slice(pause)
                 if text is not None or held is None:
                     return text
                 await self._wait_for_items(name, held)
             except StorageUnavailableError as error:
-                await wait.after(error, was_waiting=was_waiting)
+                await wait.after(error)
 
     async def settle(self, name: str, receipt: str, *, put_back: bool) -> bool:
         """See `Lists.settle`."""
@@ -93,7 +93,7 @@ class RedisLists(Lists):
 
     async def extend(self, name: str, receipt: str, lease_seconds: float) -> bool:
         """See `Lists.extend`."""
-        return bool(await self._run("extend", name, receipt, _millis(lease_seconds)))
+        return bool(await self._run("extend", name, receipt, _micros(lease_seconds)))
 
     def _keys(self, name: str) -> tuple[str, str, str]:
         """Return the keys of the list and of what is leased from it: ends, items."""
@@ -119,11 +119,11 @@ class RedisLists(Lists):
             if answer[0] is not None:
                 await self.settle(name, receipt, put_back=True)
 
-        command = _evaluation("lease", self._keys(name), receipt, _millis(lease_seconds))
+        command = _evaluation("lease", self._keys(name), receipt, _micros(lease_seconds))
         answer = await Taking(self._connection, undo).run(*command)
         text: Text | None = answer[0]
         if text is None and answer[1] > 0:
-            return None, answer[1] / 1000
+            return None, answer[1] / 1_000_000
         return text, LONGEST_BLOCK_SECONDS
 
     async def _wait_for_items(self, name: str, held: float) -> None:
@@ -157,27 +157,40 @@ class _Wait:
         self._connection = connection
         self._closings = connection.closings
         self._ends_at = None if seconds is None else time.monotonic() + seconds
+        self._has_reached = False
         self._pause = FIRST_PAUSE_SECONDS
+        self._error: StorageUnavailableError | None = None
+
+    def answered(self) -> None:
+        """Note that the server is there."""
+        self._has_reached = True
+        self._pause = FIRST_PAUSE_SECONDS
+        self._error = None
 
     def slice(self, longest: float = LONGEST_BLOCK_SECONDS) -> float | None:
-        """Return how long the server may hold the next call; None when the time is up."""
-        longest = max(0.001, min(longest, LONGEST_BLOCK_SECONDS))
-        if self._ends_at is None:
-            return longest
-        left = self._ends_at - time.monotonic()
-        return None if left <= 0 else max(0.001, min(left, longest))
+        """Return how long the server may hold the next call; None when the time is up.
 
-    async def after(self, error: StorageUnavailableError, *, was_waiting: bool) -> None:
-        """Let a server that went away come back.
-
-        A call that never reached it fails at once.
+        Raises:
+            StorageUnavailableError: the time is up, and the server is still away.
         """
+        longest = max(0.001, min(longest, LONGEST_BLOCK_SECONDS))
+        left = longest if self._ends_at is None else self._ends_at - time.monotonic()
+        if left > 0:
+            return max(0.001, min(left, longest))
+        if self._error is not None:
+            raise self._error
+        return None
+
+    async def after(self, error: StorageUnavailableError, *, has_reached: bool = False) -> None:
+        """Let a server that went away come back; one that was never reached is an error at once."""
         self._connection.check_not_closed(self._closings)
+        self._has_reached |= has_reached
         held = self.slice(self._pause)
-        if not (was_waiting or self._pause > FIRST_PAUSE_SECONDS) or held is None:
+        if held is None or not self._has_reached:
             raise error
-        if self._pause == FIRST_PAUSE_SECONDS:
+        if self._error is None:
             logger.warning("waiting for the server to come back: %s", error)
+        self._error = error
         self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
         await asyncio.sleep(held)
 
@@ -192,5 +205,5 @@ def _source(script: str) -> str:
     return files(__package__ or "").joinpath("lua", f"{script}.lua").read_text(encoding="utf-8")
 
 
-def _millis(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
+def _micros(seconds: float) -> int:
+    return max(1, round(seconds * 1_000_000))

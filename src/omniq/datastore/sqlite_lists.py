@@ -199,21 +199,30 @@ class SQLiteLists(Lists):
         self, key: str, receipt: str, lease_seconds: float
     ) -> tuple[str | None, float]:
         """Return an item, or None and the seconds until the next lease ends."""
+        pause = await self._connection.read(lambda connection: self._next_item(connection, key))
+        if pause > 0:
+            return None, pause
 
-        def job(transaction: Transaction) -> tuple[str | None, float]:
+        def job(transaction: Transaction) -> str | None:
             connection, now = transaction.connection, _now()
             connection.execute(self._sql(_RECOVER), (key, now))
             found = connection.execute(self._sql(_OLDEST), (key,)).fetchone()
-            if found is not None:
-                until = now + int(lease_seconds * 1_000_000)
-                connection.execute(self._sql(_LEASE), (receipt, until, found[0]))
-                return found[1], 0.0
-            ends_at = connection.execute(self._sql(_NEXT_END), (key,)).fetchone()[0]
-            if ends_at is None:
-                return None, LONGEST_WAIT_SECONDS
-            return None, min(LONGEST_WAIT_SECONDS, (ends_at - now) / 1_000_000)
+            if found is None:
+                return None
+            until = now + int(lease_seconds * 1_000_000)
+            connection.execute(self._sql(_LEASE), (receipt, until, found[0]))
+            return str(found[1])
 
-        return await self._connection.write(job)
+        return await self._connection.write(job), 0.0
+
+    def _next_item(self, connection: sqlite3.Connection, key: str) -> float:
+        """Return the seconds until there may be an item without a push; 0: there is one now."""
+        if connection.execute(self._sql(_OLDEST), (key,)).fetchone() is not None:
+            return 0.0
+        ends_at: int | None = connection.execute(self._sql(_NEXT_END), (key,)).fetchone()[0]
+        if ends_at is None:
+            return LONGEST_WAIT_SECONDS
+        return max(0.0, min(LONGEST_WAIT_SECONDS, (ends_at - _now()) / 1_000_000))
 
     async def _release(self, name: str, receipt: str) -> None:
         await self.settle(name, receipt, put_back=True)

@@ -44,15 +44,15 @@ _decode = json.JSONDecoder().decode
 
 def _check_keys(data: object) -> None:
     """Refuse keys that JSON would silently turn into strings."""
-    if isinstance(data, dict):
-        for key, value in cast("dict[object, object]", data).items():
-            if not isinstance(key, str):
-                raise SerializationError(
-                    "data", f"not JSON: the key {key!r} is no string, but {type(key).__name__}"
-                )
-            if isinstance(value, dict | list | tuple):
-                _check_keys(cast("object", value))
-    elif isinstance(data, list | tuple):
-        for value in cast("list[object]", data):
-            if isinstance(value, dict | list | tuple):
-                _check_keys(cast("object", value))
+    left: list[object] = [data]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            mapping = cast("dict[object, object]", one)
+            for key in mapping:
+                if not isinstance(key, str):
+                    kind = type(key).__name__
+                    raise SerializationError("data", f"not JSON: the key {key!r} is a {kind}")
+            left.extend(mapping.values())
+        elif isinstance(one, list | tuple):
+            left.extend(cast("list[object]", one))

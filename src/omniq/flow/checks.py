@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from difflib import get_close_matches
 
-from omniq.exceptions import ValidationError
+from omniq.exceptions import ConfigError, ValidationError
 from omniq.flow.errors import FlowValidationError, Problem
 from omniq.flow.graph import Edge, Graph, Node, Source, read_graph
 from omniq.flow.nodes import READER, WRITER, Kind, NodeTypes
@@ -49,6 +49,10 @@ def _of_node(graph: Graph, types: NodeTypes, links: list[Link], node: Node) -> I
         if node.type:
             yield f"unknown type {node.type!r}{_close(node.type, types)}"
         return
+    try:
+        kind.in_pool(node.pool)
+    except ConfigError as error:
+        yield str(error)
     misfit = kind.misfit(node.config)
     if misfit is not None:
         yield f"config does not fit type {kind.name}: {misfit}"

@@ -24,11 +24,13 @@ class Node(msgspec.Struct, frozen=True):
         id: unique in its graph.
         type: the name of its node type.
         config: what its type is called with.
+        pool: where its function runs, if not where its type says.
     """
 
     id: str
     type: str
     config: dict[str, Any] = {}
+    pool: str | None = None
 
 
 class Edge(msgspec.Struct, frozen=True):
@@ -135,19 +137,24 @@ def _node(place: str, raw: Mapping[str, Any], problems: list[Problem]) -> Node |
     if not isinstance(kind, str) or not kind:
         problems.append(Problem(f"node {node_id}", "has no type"))
         kind = ""
-    return Node(node_id, kind, _config(node_id, raw, problems))
+    data = _settings(node_id, raw, problems)
+    config, pool = data.get("config"), data.get("pool")
+    if config is not None and not isinstance(config, Mapping):
+        problems.append(Problem(f"node {node_id}", "expected an object as data.config"))
+        config = None
+    if pool is not None and not isinstance(pool, str):
+        problems.append(Problem(f"node {node_id}", "expected a string as data.pool"))
+        pool = None
+    return Node(node_id, kind, dict(cast("Mapping[str, Any]", config or {})), pool)
 
 
-def _config(node_id: str, raw: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
-    """Return ``data.config``: the rest of ``data`` (label, colour …) belongs to the editor."""
+def _settings(node_id: str, raw: Mapping[str, Any], problems: list[Problem]) -> Mapping[str, Any]:
+    """Return ``data``; its ``config`` and ``pool`` are ours, the rest belongs to the editor."""
     data: object = raw.get("data")
-    data = {} if data is None else data
     if isinstance(data, Mapping):
-        config: object = cast("Mapping[str, Any]", data).get("config")
-        config = {} if config is None else config
-        if isinstance(config, Mapping):
-            return dict(cast("Mapping[str, Any]", config))
-    problems.append(Problem(f"node {node_id}", "expected its settings as an object, data.config"))
+        return cast("Mapping[str, Any]", data)
+    if data is not None:
+        problems.append(Problem(f"node {node_id}", "expected an object as data"))
     return {}
 
 

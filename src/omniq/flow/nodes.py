@@ -57,6 +57,16 @@ class NodeType(msgspec.Struct, frozen=True):
     pool: Pool
     handles: tuple[str, ...] = ()
 
+    def in_pool(self, pool: str | None) -> NodeType:
+        """Return the same type, run in another pool, if one is named.
+
+        Raises:
+            ConfigError: its function cannot run there.
+        """
+        if pool is None:
+            return self
+        return msgspec.structs.replace(self, pool=_pool(self.name, self.func, pool))
+
     def misfit(self, config: dict[str, Any]) -> str | None:
         """Return why the function cannot be called with this config, or None if it can."""
         args = () if self.kind.starts_loop else (None,)

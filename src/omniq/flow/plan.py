@@ -32,7 +32,14 @@ class Loop(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A checked flow, ready to run."""
+    """A checked flow, ready to run.
+
+    Attributes:
+        graph: its nodes and edges.
+        types: the type of each node, by the node's id.
+        links: the queues between its loops.
+        loops: its loops by id.
+    """
 
     graph: Graph
     types: dict[str, NodeType]
@@ -40,8 +47,8 @@ class Plan(msgspec.Struct, frozen=True):
     loops: dict[str, Loop]
 
     def type_of(self, node: Node) -> NodeType:
-        """Return the type of a node."""
-        return self.types[node.type]
+        """Return the type of a node, in the pool of that node."""
+        return self.types[node.id]
 
     def loops_in_order(self) -> list[str]:
         """Return the loops, each after those whose stop it waits for."""
@@ -95,12 +102,11 @@ def make_plan(graph: Graph, types: NodeTypes, links: Collection[Link]) -> Plan:
     rings = {loop for loop in members if loop in reached(steps, steps[loop])}
     heard = {queue for loop, queues in reads.items() if loop not in rings for queue in queues}
     loops = {loop: _loop(nodes, reads[loop], sends, heard) for loop, nodes in members.items()}
-    return Plan(graph, known, tuple(links), loops)
+    kinds = {node.id: known[node.type].in_pool(node.pool) for node in graph.nodes}
+    return Plan(graph, kinds, tuple(links), loops)
 
 
-def _loop(
-    nodes: list[str], reads: list[str], sends: dict[str, list[str]], heard: set[str]
-) -> Loop:
+def _loop(nodes: list[str], reads: list[str], sends: dict[str, list[str]], heard: set[str]) -> Loop:
     """Describe a loop.
 
     Stops are told where they are heard (`heard`). A loop in a ring would wait for its own end, so

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -10,7 +11,7 @@ from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
-from omniq.flow.nodes import NodeType, Pool, is_async
+from omniq.flow.nodes import NodeType, Pool
 
 THREADS = 8
 
@@ -30,11 +31,11 @@ class Pools:
         """Return what the function returns, called in that pool."""
         if pool is Pool.ASYNC:
             value = func(*args, **kwargs)
-            return await value if is_async(func) else value
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._executor(pool), partial(_called, func, *args, **kwargs)
-        )
+        else:
+            call = partial(_called, func, *args, **kwargs)
+            loop = asyncio.get_running_loop()
+            value = await loop.run_in_executor(self._executor(pool), call)
+        return await value if inspect.isawaitable(value) else value
 
     async def close(self) -> None:
         """Wait for what still runs, off the event loop, and end all threads and processes."""

@@ -59,6 +59,7 @@ class LoopRunner:
             await self._finish_beside()
         except BaseException:
             await self._drop_beside()
+            await self._wires.break_off(self._loop.id)
             raise
         report = self._observer.report
         if passes_stop or report.error is None:
@@ -96,8 +97,11 @@ class LoopRunner:
                 while not (await asyncio.wait({work}, timeout=lease / 3))[0]:
                     await patiently(lambda: delivery.extend(lease))
                 work.result()
-            finally:
+            except BaseException:
                 work.cancel()
+                await asyncio.wait({work})
+                await self._drop_beside()
+                raise
 
     async def _begin_and_finish(self, first: Node, data: Any) -> None:
         await self._begin(first, data)

@@ -11,7 +11,7 @@ from typing import Any, cast
 from omniq.flow.nodes import NodeType, Pool
 from omniq.flow.plan import Loop
 from omniq.flow.pools import Pools
-from omniq.flow.wires import Item, Wires
+from omniq.flow.wires import Item, Stop, Wires
 
 _END = object()
 
@@ -34,8 +34,13 @@ async def produced(
         return
     pool = _pool_of_iterator(kind, made)
     steps: Iterator[Any] = iter(made)
-    while (item := await pools.run(pool, next, steps, _END)) is not _END:
-        yield item
+    try:
+        while (item := await pools.run(pool, next, steps, _END)) is not _END:
+            yield item
+    finally:
+        if inspect.isgenerator(made):
+            with suppress(ValueError):  # its thread is still in it
+                made.close()
 
 
 def _pool_of_iterator(kind: NodeType, made: object) -> Pool:
@@ -61,6 +66,8 @@ async def until_stopped(
             if item is _END:
                 break
             yield item
+        if stopped.done():
+            stopped.result()  # a store that refuses us is no stop
     finally:
         await _end(stopped)
         if coming is not None:
@@ -69,23 +76,38 @@ async def until_stopped(
 
 
 async def received(loop: Loop, wires: Wires) -> AsyncGenerator[Item, None]:
-    """Yield what arrives in the queues of a loop, until all who push to them have stopped."""
+    """Yield what arrives in the queues of a loop, until all who push to them have stopped.
+
+    If a run before this one died, also what it had not finished, which comes back later.
+    """
     stops = await wires.stops_of(loop.id)
-    if loop.stops and loop.stops <= stops:
-        return
-    async with aclosing(wires.incoming(loop)) as incoming:
-        async for found in incoming:
+    ends_at = await wires.begin(loop.id)
+    if not (loop.stops and loop.stops <= stops):
+        async with aclosing(wires.incoming(loop)) as incoming:
+            async for found in incoming:
+                if isinstance(found, Item):
+                    yield found
+                    continue
+                if found.loop is None:
+                    return
+                await _note(found, loop, wires, stops)
+                if loop.stops and loop.stops <= stops:
+                    break
+    async with aclosing(wires.returned(loop, ends_at)) as returned:
+        async for found in returned:
             if isinstance(found, Item):
                 yield found
-                continue
-            if found.loop is None:
-                return
-            stops.add((found.queue, found.loop))
-            await wires.keep_stops(loop.id, stops)
-            if found.delivery is not None:
-                await found.delivery.acknowledge()
-            if loop.stops and loop.stops <= stops:
-                return
+            else:
+                await _note(found, loop, wires, stops)
+
+
+async def _note(stop: Stop, loop: Loop, wires: Wires, stops: set[tuple[str, str]]) -> None:
+    """Remember a stop signal for a later run too, before its queue forgets it."""
+    if stop.loop is not None:
+        stops.add((stop.queue, stop.loop))
+        await wires.keep_stops(loop.id, stops)
+    if stop.delivery is not None:
+        await stop.delivery.acknowledge()
 
 
 async def _end(future: asyncio.Future[Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from functools import partial
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 WAIT_SECONDS = 5.0
 PAUSES = (0.1, 5.0)
+SHORTEST_SECONDS = 0.001
+MARGIN_SECONDS = 0.2
 TEXT_LIMIT = 2000
 STOP_KEY = "__omniq_stop__"
 """An item with this key is a stop signal: the loop it comes from, or None for stop at once."""
@@ -140,6 +143,40 @@ class Wires:
         finally:
             await _give_back(list(asked))
 
+    async def returned(self, loop: Loop, ends_at: float) -> AsyncGenerator[Item | Stop, None]:
+        """Yield what comes back, by that moment of the monotonic clock, from a run that died."""
+        for queue in loop.reads:
+            found: Delivery | None = None
+            while found is not None or time.monotonic() < ends_at:
+                left = max(ends_at - time.monotonic(), SHORTEST_SECONDS)
+                found = await patiently(
+                    partial(
+                        self._store.queue.receive,
+                        self.name(queue),
+                        left,
+                        lease_seconds=self.lease_seconds or left,
+                    )
+                )
+                if found is not None:
+                    yield _opened(found)
+
+    async def begin(self, loop_id: str) -> float:
+        """Note that a loop runs; return until when what a run before had leased may come back.
+
+        That is a moment of the monotonic clock, long past if no run was broken off.
+        """
+        if self.lease_seconds is None:
+            return 0.0
+        key = self.name(f"{loop_id}_running")
+        is_takeover = await patiently(lambda: self._store.cache.exists(key))
+        await patiently(lambda: self._store.cache.set(key, True))
+        return time.monotonic() + self.lease_seconds + MARGIN_SECONDS if is_takeover else 0.0
+
+    async def break_off(self, loop_id: str) -> None:
+        """Note that a loop ended early and gave back all it had, if the store can be reached."""
+        with suppress(StorageError):
+            await self._store.cache.delete(self.name(f"{loop_id}_running"))
+
     # Stop signals
 
     async def push_stop(self, queue: str, loop_id: str) -> None:
@@ -169,7 +206,8 @@ class Wires:
 
     async def forget_loop(self, loop_id: str) -> None:
         """Leave nothing behind of a loop that ended."""
-        await patiently(lambda: self._store.cache.delete(self.name(f"{loop_id}_stops")))
+        for kind in ("stops", "running"):
+            await patiently(partial(self._store.cache.delete, self.name(f"{loop_id}_{kind}")))
         await patiently(lambda: self._store.queue.clear(self._control(loop_id)))
 
     def _control(self, loop_id: str) -> str:

@@ -1,8 +1,8 @@
 -- Set the oldest item of a list apart under a receipt.
--- KEYS: list, ends (receipt -> end of lease), items (receipt -> item).  ARGV: receipt, milliseconds.
--- Returns {item}, or {false, milliseconds until the next lease ends (-1: none)}.
+-- KEYS: list, ends (receipt -> end of lease), items (receipt -> item).  ARGV: receipt, microseconds.
+-- Returns {item}, or {false, microseconds until the next lease ends (-1: none)}.
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = time[1] * 1000000 + time[2]
 
 local ended = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)
 for place = #ended, 1, -1 do
@@ -12,7 +12,8 @@ for place = #ended, 1, -1 do
   redis.call('ZREM', KEYS[2], ended[place])
 end
 
-local item = redis.call('RPOP', KEYS[1])
+-- A receipt that is known already: the answer to the first call got lost.
+local item = redis.call('HGET', KEYS[3], ARGV[1]) or redis.call('RPOP', KEYS[1])
 if item then
   redis.call('ZADD', KEYS[2], now + ARGV[2], ARGV[1])
   redis.call('HSET', KEYS[3], ARGV[1], item)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from omniq import lifecycle
 from omniq.clock import utcnow
@@ -152,14 +152,13 @@ class Claims:
     async def _take_in(self, queues: Sequence[str]) -> None:
         """Read what arrived since the last look: one round trip, unless it is a great deal."""
         places = self._shelf.places
-        async with asyncio.TaskGroup() as group:
-            halted = group.create_task(
-                self._shelf.stream.last([places.paused(queue) for queue in queues])
-            )
-            fills = [group.create_task(self._fill(self._lane(queue))) for queue in queues]
+        halted, *fills = await _all_of(
+            self._shelf.stream.last([places.paused(queue) for queue in queues]),
+            *(self._fill(self.lane(queue)) for queue in queues),
+        )
         self._paused.difference_update(queues)
-        self._paused |= {places.queue_of(stored.subject) for stored in halted.result()}
-        waiting = [record for fill in fills for record in fill.result()]
+        self._paused |= {places.queue_of(stored.subject) for stored in halted}
+        waiting = [record for fill in fills for record in fill]
         if waiting:
             await self._dependants.look_after(waiting, utcnow())
 
@@ -229,11 +228,21 @@ class Claims:
                 self._line(record.place.queue).drop(record)
 
     def _line(self, queue: str) -> Line:
-        return self._lane(queue).line
+        return self.lane(queue).line
 
-    def _lane(self, queue: str) -> Lane:
+    def lane(self, queue: str) -> Lane:
+        """Return what is known of a queue."""
         lane = self._lanes.get(queue)
         if lane is None:
             pattern = self._shelf.places.some(READY, queue=queue)
             lane = self._lanes[queue] = Lane(Line(), self._shelf.stream.cursor(pattern))
         return lane
+
+
+async def _all_of(*calls: Awaitable[Any]) -> list[Any]:
+    """Make calls at once and wait for all of them, whatever becomes of one."""
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return answers

@@ -15,7 +15,7 @@ class NATSComponent:
 
     capabilities = Capabilities(wakes=True)
     _server: NATSServer
-    _stream: Stream
+    stream: Stream
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._server)!r})"
@@ -23,7 +23,7 @@ class NATSComponent:
     async def _open(self) -> None:
         await self._server.open(self)
         try:
-            await self._stream.ensure()
+            await self.stream.ensure()
         except BaseException:
             await self._server.close(self)
             raise

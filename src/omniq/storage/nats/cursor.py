@@ -6,11 +6,12 @@ look at all that matches, it costs what it returns.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from omniq.exceptions import StorageError
+from omniq.exceptions import StorageError, StorageUnavailableError
 from omniq.storage.nats import errors
 from omniq.storage.nats.answers import Stored, read_info
 from omniq.storage.nats.frames import Delivery, Frame
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from omniq.storage.nats.wire import Wire
 
 PAGE = 1000
+ATTEMPTS = 6
 KEPT_SECONDS = 300
 """The server forgets a cursor that was not used for so long; then it is made anew."""
 _PULL = json.dumps({"batch": PAGE, "no_wait": True}).encode()
@@ -34,6 +36,10 @@ class Cursor:
         stream: the name of the stream.
         pattern: which subjects.
         position: the sequence after which to begin.
+
+    Attributes:
+        position: the sequence of the last message read.
+        name: what the server calls it; None while it does not know it.
     """
 
     def __init__(self, server: NATSServer, stream: str, pattern: str, position: int = 0) -> None:
@@ -41,26 +47,38 @@ class Cursor:
         self._server = server
         self._stream = stream
         self._pattern = pattern
-        self._name: str | None = None
+        self.name: str | None = None
 
     async def next(self) -> list[Stored]:
         """Return up to `PAGE` further messages; fewer only if there are no more now."""
-        try:
-            for _ in range(2):
-                if self._name is None:
-                    await self._create()
-                page = await self._server.call(self._pull)
-                if page is not None:
-                    return self._taken(page)
-                self._name = None
-        except BaseException:
-            self._name = None  # it may have moved on without us
-            raise
+        for attempt in range(ATTEMPTS):
+            if attempt > 1:
+                await asyncio.sleep(0.01 * 2**attempt)  # it, or the stream, has no leader yet
+            try:
+                page = await self._read()
+            except StorageUnavailableError as error:
+                if attempt or not errors.is_lost(error):
+                    raise
+                continue
+            if page is not None:
+                return self._taken(page)
         raise errors.no_responders(str(self._server), f"stream {self._stream}")
+
+    async def _read(self) -> list[Delivery] | None:
+        """Return what follows; None if the server does not know the cursor any more."""
+        page: list[Delivery] | None = None
+        try:
+            if self.name is None:
+                await self._create()
+            page = await self._server.call(self._pull)
+        finally:
+            if page is None:
+                self.name = None  # it may have moved on without us
+        return page
 
     async def close(self) -> None:
         """Let the server forget it now."""
-        name, self._name = self._name, None
+        name, self.name = self.name, None
         if name is not None:
             frame = Frame(f"$JS.API.CONSUMER.DELETE.{self._stream}.{name}")
 
@@ -94,7 +112,7 @@ class Cursor:
         if problem is not None:
             what = f"reading stream {self._stream}"
             raise errors.refused(problem, str(self._server), what)
-        self._name = name
+        self.name = name
 
     async def _pull(self, wire: Wire) -> list[Delivery] | None:
         """Return what is there; None if the server does not know the cursor any more."""
@@ -110,7 +128,7 @@ class Cursor:
         sid = wire.listen(inbox, take)
         try:
             wire.post(
-                [Frame(f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}", _PULL)], inbox
+                [Frame(f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self.name}", _PULL)], inbox
             )
             await done
         finally:

@@ -92,3 +92,8 @@ def translated(error: BaseException, place: str) -> StorageError:
     if isinstance(error, OSError) or kind in {"WireLostError", "ConnectionClosedError"}:
         return StorageUnavailableError(f"{text}{message or kind}")
     return StorageError(f"{text}{message or kind}")
+
+
+def is_lost(error: StorageError) -> bool:
+    """Whether the connection broke, so that nobody knows if the request was served."""
+    return type(error.__cause__).__name__ == "WireLostError"

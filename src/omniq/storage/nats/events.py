@@ -72,7 +72,7 @@ class NATSEventStorage(NATSComponent, BaseEventStorage):
         super().__init__()
         self._server = server_of(servers, server, options)
         self._prefix = f"{self._server.prefix}.events"
-        self._stream = Stream(
+        self.stream = Stream(
             self._server,
             f"{self._server.prefix}_events",
             {"subjects": [f"{self._prefix}.>"], "max_age": KEPT_SECONDS * 1_000_000_000},
@@ -82,7 +82,7 @@ class NATSEventStorage(NATSComponent, BaseEventStorage):
 
     async def _append(self, events: list[TaskEvent]) -> None:
         now = utcnow()
-        await self._stream.publish(
+        await self.stream.publish(
             [Frame(self._subject(event, now), self._encoded(event)) for event in events]
         )
 
@@ -104,7 +104,7 @@ class NATSEventStorage(NATSComponent, BaseEventStorage):
             *await self._from_the_start(where, limit),
         ]
         old = sorted((one.at, one.sequence) for one in found if one.at < before)[:limit]
-        return sum(await self._stream.delete([sequence for _, sequence in old]))
+        return sum(await self.stream.delete([sequence for _, sequence in old]))
 
     async def _on_time(self, where: EventFilter, limit: int, *, newest: bool) -> list[_Entry]:
         if newest and where.until is None:
@@ -115,7 +115,7 @@ class NATSEventStorage(NATSComponent, BaseEventStorage):
         """Events on time, oldest first, until what follows cannot be among the first `limit`."""
         is_past = _Horizon(where, limit)
         found: list[_Entry] = []
-        async for page in self._stream.pages(f"{self._prefix}.now.*"):
+        async for page in self.stream.pages(f"{self._prefix}.now.*"):
             for entry in map(self._entry, page):
                 if is_past(entry):
                     return found
@@ -124,7 +124,7 @@ class NATSEventStorage(NATSComponent, BaseEventStorage):
 
     async def _from_the_end(self, where: EventFilter, limit: int) -> list[_Entry]:
         """Events on time, read backwards until what precedes is not among the last `limit`."""
-        end = await self._stream.last_sequence()
+        end = await self.stream.last_sequence()
         width, matching, found = max(PAGE, limit), 0, list[_Entry]()
         while end > 0:
             start = max(1, end - width + 1)
@@ -142,16 +142,14 @@ class NATSEventStorage(NATSComponent, BaseEventStorage):
 
     async def _window(self, start: int, end: int) -> list[_Entry]:
         found: list[_Entry] = []
-        async for page in self._stream.pages(f"{self._prefix}.now.*", start=start):
+        async for page in self.stream.pages(f"{self._prefix}.now.*", start=start):
             found += [self._entry(stored) for stored in page if stored.sequence <= end]
             if page[-1].sequence >= end:
                 break
         return found
 
     async def _read(self, pattern: str) -> list[_Entry]:
-        return [
-            self._entry(stored) async for page in self._stream.pages(pattern) for stored in page
-        ]
+        return [self._entry(stored) async for page in self.stream.pages(pattern) for stored in page]
 
     def _entry(self, stored: Stored) -> _Entry:
         record: EventRecord = self._codec.decode(stored.data)

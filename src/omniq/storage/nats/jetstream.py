@@ -255,7 +255,8 @@ class Stream:
                     json.dumps({"last_by_subj": subject}).encode(),
                 )
                 for subject in subjects
-            ]
+            ],
+            again=True,
         )
         found: list[Stored] = []
         for answer in answers:
@@ -278,7 +279,7 @@ class Stream:
         async def work(wire: Wire) -> list[list[Delivery]]:
             return await wire.collect(frames)
 
-        answers = await self._server.call(work)
+        answers = await self._server.call(work, again=True)
         for answer in answers:
             if answer[-1].status not in {204, 404}:
                 self._refuse_read(answer[-1])
@@ -291,11 +292,11 @@ class Stream:
         reason = (last.headers or b"").decode(errors="replace").strip()
         raise StorageError(f"nats server {self._server}: stream {self.name}: {reason}")
 
-    async def _ask(self, frames: Sequence[Frame]) -> list[Delivery]:
+    async def _ask(self, frames: Sequence[Frame], *, again: bool = False) -> list[Delivery]:
         def work(wire: Wire) -> Awaitable[list[Delivery]]:
             return wire.ask(frames)
 
-        answers = await self._server.call(work)
+        answers = await self._server.call(work, again=again)
         if any(answer.status == 503 for answer in answers):
             self._server.streams.pop(self.name, None)
             raise errors.no_responders(str(self._server), f"stream {self.name}")
@@ -313,7 +314,8 @@ class Stream:
         raise self._refused(ack.error, "publish")
 
     async def _api(self, call: str, request: bytes) -> bytes:
-        (answer,) = await self._ask([Frame(f"$JS.API.{call}.{self.name}", request)])
+        frame = Frame(f"$JS.API.{call}.{self.name}", request)
+        (answer,) = await self._ask([frame], again=call == "STREAM.INFO")
         return answer.data
 
     async def _info(self) -> Info | None:

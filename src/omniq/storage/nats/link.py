@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from omniq.exceptions import ConfigError, OmniQError, StorageUnavailableError
 from omniq.loops import PerLoop
 from omniq.storage.nats.address import Address, NATSOptions, read_address
-from omniq.storage.nats.errors import check_server, translated
+from omniq.storage.nats.errors import check_server, is_lost, translated
 
 if TYPE_CHECKING:
     from omniq.storage.nats.wire import Wire
@@ -85,24 +85,32 @@ class NATSServer:
             self._largest = await self.call(ask) - HEADER_BYTES
         return self._largest
 
-    async def call(self, work: Callable[[Wire], Awaitable[T]], *, seconds: float = 0.0) -> T:
+    async def call(self, work: Callable[[Wire], Awaitable[T]], *, again: bool = False) -> T:
         """Run `work` on the connection of this loop.
 
         Args:
             work: sends requests and waits for the answers.
-            seconds: how long it may wait on purpose, beside the usual deadline.
+            again: it may be repeated without harm, and is, once, if the connection breaks.
 
         Raises:
             StorageUnavailableError: no connection, no answer in time, or it broke meanwhile.
             StorageError: the server refused.
         """
+        try:
+            return await self._call(work)
+        except StorageUnavailableError as error:
+            if not (again and is_lost(error)):
+                raise
+        return await self._call(work)
+
+    async def _call(self, work: Callable[[Wire], Awaitable[T]]) -> T:
         line = self._lines.get()
         with self._guard:
             self._all.add(line)
         wire: Wire | None = None
         try:
             wire = await line.wire()
-            async with asyncio.timeout(self.address.timeout_seconds + seconds):
+            async with asyncio.timeout(self.address.timeout_seconds):
                 return await work(wire)
         except OmniQError:
             raise

@@ -45,6 +45,10 @@ class NATSQueue(NATSComponent, BaseQueue):
     A process that claims keeps an index of the ready tasks of its queues in memory, about one
     kilobyte each.
 
+    Attributes:
+        shelf: the records of the tasks.
+        claims: the indexes of each event loop.
+
     Args:
         servers: one URL or several, see `omniq.storage.nats.address`.
         serialization_format: of new payloads; each says its own format when read.
@@ -64,21 +68,21 @@ class NATSQueue(NATSComponent, BaseQueue):
         self._server = server_of(servers, server, options)
         self._places = Places(self._server.prefix)
         self._codec = TaskCodec(self._places, serialization_format)
-        self._shelf = Shelf(self._server, self._codec, self._places)
-        self._stream = self._shelf.stream
+        self.shelf = Shelf(self._server, self._codec, self._places)
+        self.stream = self.shelf.stream
         self._signals = Signals(self._server)
-        self._dependants = Dependants(self._shelf, self._signals)
-        self._newcomers = Inserts(self._shelf, self._dependants)
-        self._changes = Changes(self._shelf, self._dependants)
-        self._purges = Purges(self._shelf)
-        self._claims: PerLoop[Claims] = PerLoop(lambda: Claims(self._shelf, self._dependants))
+        self._dependants = Dependants(self.shelf, self._signals)
+        self._newcomers = Inserts(self.shelf, self._dependants)
+        self._changes = Changes(self.shelf, self._dependants)
+        self._purges = Purges(self.shelf)
+        self.claims: PerLoop[Claims] = PerLoop(lambda: Claims(self.shelf, self._dependants))
         self._ears: PerLoop[Ears] = PerLoop(lambda: Ears(self._server))
         self._listing = Listing(
-            self._stream, self._places.some(), lambda subject: self._places.read(subject).task_id
+            self.stream, self._places.some(), lambda subject: self._places.read(subject).task_id
         )
 
     async def _close(self) -> None:
-        claims = self._claims.pop()
+        claims = self.claims.pop()
         if claims is not None:
             with suppress(StorageError):
                 await claims.close()
@@ -98,7 +102,7 @@ class NATSQueue(NATSComponent, BaseQueue):
         now: datetime | None,
     ) -> list[Task]:
         wish = Wish(queues, worker_id, lease_token, limit, lease_seconds, now)
-        return await self._claims.get().claim(wish)
+        return await self.claims.get().claim(wish)
 
     async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]:
         return await self._changes.swap(changes, now or utcnow())
@@ -110,7 +114,7 @@ class NATSQueue(NATSComponent, BaseQueue):
         return [self._codec.task(one) for one in await self._changes.extend(leases, ends_at)]
 
     async def _get(self, task_ids: list[str]) -> list[Task | None]:
-        found = await self._shelf.read(list(dict.fromkeys(task_ids)))
+        found = await self.shelf.read(list(dict.fromkeys(task_ids)))
         records = [found.get(task_id) for task_id in task_ids]
         return [None if record is None else self._codec.task(record) for record in records]
 
@@ -119,7 +123,7 @@ class NATSQueue(NATSComponent, BaseQueue):
         page: list[Task] = []
         for start in range(0, len(ids), limit):
             wanted = ids[start : start + limit]
-            found = await self._shelf.read(wanted)
+            found = await self.shelf.read(wanted)
             tasks = [self._codec.task(found[one]) for one in wanted if one in found]
             page += [task for task in tasks if where.matches(task)]
             if len(page) >= limit:
@@ -138,7 +142,7 @@ class NATSQueue(NATSComponent, BaseQueue):
         ]
 
     async def _counts(self) -> Counts:
-        subjects = await self._stream.subjects(self._places.name())
+        subjects = await self.stream.subjects(self._places.name())
         queues = sorted(self._places.queue_of(subject) for subject in subjects)
         keys = [
             (queue, status, group)
@@ -157,9 +161,7 @@ class NATSQueue(NATSComponent, BaseQueue):
 
     async def _numbers(self, patterns: dict[CountKey, str]) -> dict[CountKey, int]:
         """Count on each pattern; where the server moved messages late, delete those first."""
-        numbers = dict(
-            zip(patterns, await self._stream.count(list(patterns.values())), strict=True)
-        )
+        numbers = dict(zip(patterns, await self.stream.count(list(patterns.values())), strict=True))
         moved = {
             key: pattern
             for key, pattern in patterns.items()
@@ -168,10 +170,10 @@ class NATSQueue(NATSComponent, BaseQueue):
         if not moved or sum(numbers[key] for key in moved) > MOVED_LOOKED_AT:
             return numbers
         subjects = [
-            one for pattern in moved.values() for one in await self._stream.subjects(pattern)
+            one for pattern in moved.values() for one in await self.stream.subjects(pattern)
         ]
-        await self._shelf.read([self._places.read(subject).task_id for subject in subjects])
-        again = await self._stream.count(list(moved.values()))
+        await self.shelf.read([self._places.read(subject).task_id for subject in subjects])
+        again = await self.stream.count(list(moved.values()))
         return numbers | dict(zip(moved, again, strict=True))
 
     async def _purge(self, finished_before: datetime, limit: int) -> int:
@@ -180,13 +182,13 @@ class NATSQueue(NATSComponent, BaseQueue):
     async def _set_paused(self, queue_name: str, paused: bool) -> None:
         subject = self._places.paused(queue_name)
         if paused:
-            await self._stream.publish([Frame(subject, b"paused")])
+            await self.stream.publish([Frame(subject, b"paused")])
             return
-        await self._stream.purge(subject)
+        await self.stream.purge(subject)
         await self._signals.tell([self._places.resumed(queue_name)])
 
     async def _paused(self) -> set[str]:
-        subjects = await self._stream.subjects(self._places.paused())
+        subjects = await self.stream.subjects(self._places.paused())
         return {self._places.queue_of(subject) for subject in subjects}
 
     async def _next_due(self, queues: list[str]) -> datetime | None:
@@ -197,14 +199,14 @@ class NATSQueue(NATSComponent, BaseQueue):
                 (READY, TaskStatus.SCHEDULED),
                 (READY, TaskStatus.RUNNING),
             ):
-                for stored in await self._stream.all(self._places.some(group, status, queue)):
+                for stored in await self.stream.all(self._places.some(group, status, queue)):
                     due_at = self._codec.record(stored).head.due_at
                     if due_at is not None:
                         dues.append(due_at)
         return from_micros(min(dues)) if dues else None
 
     async def _wait(self, queues: list[str], timeout: float) -> None:
-        ears, claims = self._ears.get(), self._claims.get()
+        ears, claims = self._ears.get(), self.claims.get()
         patterns = {queue: self._places.wakes(queue) for queue in queues}
         ends_at = time.monotonic() + timeout
         while True:
@@ -221,7 +223,7 @@ class NATSQueue(NATSComponent, BaseQueue):
         subjects = [self._places.final(task_id) for task_id in task_ids[:LISTENED_IDS]]
         while (left := ends_at - time.monotonic()) > 0:
             async with self._signals.listening(subjects) as heard:
-                found = await self._shelf.read(task_ids)
+                found = await self.shelf.read(task_ids)
                 if len(found) < len(set(task_ids)):
                     return
                 if any(record.head.finished_at is not None for record in found.values()):

@@ -66,14 +66,14 @@ class NATSResultStorage(NATSComponent, BaseResultStorage):
         bucket = f"{self._server.prefix}_results"
         self._prefix = f"$KV.{bucket}."
         self._wake = f"{self._server.prefix}.wake.results"
-        self._stream = Stream(
+        self.stream = Stream(
             self._server, f"KV_{bucket}", bucket_config(bucket, self._wake), BUCKET_REQUIRED
         )
         self._codec = RecordCodec(
             TaskResult, ("result",), format=serialization_format, limit=MAX_RESULT_BYTES
         )
         self._signals = Signals(self._server)
-        self._listing = Listing(self._stream, f"{self._prefix}>", self._id_of)
+        self._listing = Listing(self.stream, f"{self._prefix}>", self._id_of)
 
     async def wait(self, task_id: str, timeout: float | None = None) -> TaskResult | None:
         """Return the result as soon as there is one; None after `timeout` seconds (None: never)."""
@@ -104,7 +104,7 @@ class NATSResultStorage(NATSComponent, BaseResultStorage):
         revisions = dict.fromkeys(places, 0)
         for _ in range(ATTEMPTS):
             frames = [self._frame(results[n], encoded[n], revisions[n]) for n in places]
-            accepted = await self._stream.publish(frames)
+            accepted = await self.stream.publish(frames)
             for n, sequence in zip(places, accepted, strict=True):
                 stands[n] = sequence > 0
             places = [n for n in places if not stands[n]]
@@ -143,7 +143,7 @@ class NATSResultStorage(NATSComponent, BaseResultStorage):
             standing = await self._standing(wanted)
             if not standing:
                 return deleted
-            gone = await self._stream.delete([one.sequence for one in standing.values()])
+            gone = await self.stream.delete([one.sequence for one in standing.values()])
             pairs = list(zip(standing.items(), gone, strict=True))
             deleted += sum(ok and _lives(one.result, now) for (_, one), ok in pairs)
             wanted = [task_id for (task_id, _), ok in pairs if not ok]
@@ -167,7 +167,7 @@ class NATSResultStorage(NATSComponent, BaseResultStorage):
     async def _purge(self, now: datetime | None, limit: int) -> int:
         moment = now or utcnow()
         expired: list[int] = []
-        async for page in self._stream.pages(f"{self._prefix}>"):
+        async for page in self.stream.pages(f"{self._prefix}>"):
             expired += [
                 stored.sequence
                 for stored in page
@@ -175,10 +175,10 @@ class NATSResultStorage(NATSComponent, BaseResultStorage):
             ]
             if len(expired) >= limit:
                 break
-        return sum(await self._stream.delete(expired[:limit]))
+        return sum(await self.stream.delete(expired[:limit]))
 
     async def _standing(self, task_ids: list[str]) -> dict[str, _Standing]:
-        found = await self._stream.last([self._subject(task_id) for task_id in task_ids])
+        found = await self.stream.last([self._subject(task_id) for task_id in task_ids])
         results = [(one.sequence, self._codec.decode(one.data)) for one in found if one.data]
         return {result.task_id: _Standing(sequence, result) for sequence, result in results}
 

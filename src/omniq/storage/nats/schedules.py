@@ -48,7 +48,7 @@ class NATSScheduleStorage(NATSComponent, BaseScheduleStorage):
         bucket = f"{self._server.prefix}_schedules"
         self._prefix = f"$KV.{bucket}."
         wake = f"{self._server.prefix}.wake.schedules"
-        self._stream = Stream(
+        self.stream = Stream(
             self._server, f"KV_{bucket}", bucket_config(bucket, wake), BUCKET_REQUIRED
         )
         self._codec = RecordCodec(
@@ -56,19 +56,19 @@ class NATSScheduleStorage(NATSComponent, BaseScheduleStorage):
         )
 
     async def _save(self, schedule: Schedule) -> None:
-        await self._stream.publish([self._frame(schedule, b"")])
+        await self.stream.publish([self._frame(schedule, b"")])
 
     async def _get(self, schedule_id: str) -> Schedule | None:
         found = await self._last(schedule_id)
         return None if found is None else self._codec.decode(found.data)
 
     async def _list(self) -> list[Schedule]:
-        stored = await self._stream.all(f"{self._prefix}>")
+        stored = await self.stream.all(f"{self._prefix}>")
         found = [self._codec.decode(one.data) for one in stored if one.data]
         return sorted(found, key=lambda schedule: schedule.id)
 
     async def _delete(self, schedule_id: str) -> bool:
-        return await self._stream.purge(self._prefix + token(schedule_id)) > 0
+        return await self.stream.purge(self._prefix + token(schedule_id)) > 0
 
     async def _replace(self, before: Schedule, after: Schedule) -> bool:
         for _ in range(ATTEMPTS):
@@ -76,12 +76,12 @@ class NATSScheduleStorage(NATSComponent, BaseScheduleStorage):
             if found is None or _fence(self._codec.decode(found.data)) != _fence(before):
                 return False
             expected = lines({EXPECTED: found.sequence})
-            if (await self._stream.publish([self._frame(after, expected)]))[0]:
+            if (await self.stream.publish([self._frame(after, expected)]))[0]:
                 return True
         raise StaleTaskError(f"schedule {before.id} kept changing; try again")
 
     async def _last(self, schedule_id: str) -> Stored | None:
-        found = await self._stream.last([self._prefix + token(schedule_id)])
+        found = await self.stream.last([self._prefix + token(schedule_id)])
         return found[0] if found and found[0].data else None
 
     def _frame(self, schedule: Schedule, headers: bytes) -> Frame:

@@ -24,6 +24,7 @@ FRAMES_AT_ONCE = 1000
 BYTES_AT_ONCE = 4 << 20
 _PING_SECONDS = 5
 _PINGS_UNANSWERED = 2
+_CLOSE_SECONDS = 0.5
 
 
 class WireLostError(Exception):
@@ -69,8 +70,19 @@ class Wire(Client):
     async def shut(self) -> None:
         """Close the connection. Idempotent."""
         if not self.is_closed:
-            await self._close(Client.CLOSED, do_cbs=False)
+            try:
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._close(Client.CLOSED, do_cbs=False)
+            except TimeoutError:
+                self._abort()
         await self._fail_all()
+
+    def _abort(self) -> None:
+        """Drop the connection: one whose TLS failed half-way never says that it is closed."""
+        for name in ("_io_writer", "_bare_io_writer"):
+            writer = getattr(self._transport, name, None)
+            if isinstance(writer, asyncio.StreamWriter):
+                writer.transport.abort()
 
     @property
     def info(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ has its own connection and never waits for an fsync. Nothing crosses a fork: a c
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 import threading
@@ -152,6 +153,9 @@ class Database:
 
     def _start(self) -> None:
         refuse_network_disk(self.path)
+        if self.path.exists() and not os.access(self.path, os.W_OK):
+            # SQLite would open it all the same, and make a WAL that can never be written to.
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         folder = companion_folder(self.path)
         with fork_gate(), ExitStack() as undo:
             lock = WriteLock(folder / "write.lock")

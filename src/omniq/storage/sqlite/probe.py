@@ -32,5 +32,6 @@ class DataVersion:
 
     def close(self) -> None:
         """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
+        with self._gate:
+            if self._connection is not None:
+                self._connection.close()

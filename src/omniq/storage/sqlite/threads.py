@@ -68,7 +68,8 @@ class JobThread(ABC):
         """Serve what waits, then end and close."""
         self.inbox.put(None)
         self._thread.join()
-        self._connection.close()
+        with self._gate:
+            self._connection.close()
 
     def _loop(self) -> None:
         stopping = False
