@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
+import anyio
 import pytest
 
 from omniq.datastore import DataStore, Delivery
@@ -232,6 +233,22 @@ class TestCancelling:
             taken += [await store.queue.pop_nowait("q") for _ in range(3 - len(taken))]
             assert taken == [1, 2, 3]
 
+    async def test_cancelled_again_and_again_by_many(self, store: DataStore) -> None:
+        """Cancelling what is being cancelled, and scopes of anyio that never stop cancelling."""
+        count = 25
+        found: list[int] = []
+        poppers = [asyncio.create_task(_pop_fitfully(store, found, n)) for n in range(6)]
+
+        for number in range(count):
+            await store.queue.push("q", number)
+        await wait_until(lambda: len(found) >= count, description="all items came")
+
+        for popper in poppers:
+            popper.cancel()
+        await asyncio.wait(poppers)
+        assert await store.queue.length("q") == 0
+        assert sorted(found) == list(range(count))
+
     async def test_a_deadline_around_a_pop_loses_nothing(self, store: DataStore) -> None:
         """`asyncio.timeout` cancels, too."""
         with pytest.raises(TimeoutError):
@@ -260,6 +277,23 @@ class TestCancelling:
         left = [store.queue.pop_nowait_sync("q") for _ in range(12 - len(popped))]
         assert sorted(popped + left) == list(range(12))
         store.close_sync()
+
+
+async def _pop_fitfully(store: DataStore, found: list[int], patience: int) -> None:
+    """Pop, giving up after ever other times, in both ways there are."""
+    while True:
+        with anyio.move_on_after(0.001 * patience):
+            found.append(await store.queue.pop("q"))
+        popping = asyncio.create_task(store.queue.pop("q"))
+        for _ in range(patience):
+            await asyncio.sleep(0)
+        for _ in range(3):
+            popping.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait([popping])
+        if not popping.cancelled():
+            found.append(popping.result())
+        await store.queue.length("q")
 
 
 class TestBadInput:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.servers.nats import nats_url
 from tests.servers.postgres import postgres_url, schema
 from tests.servers.redis import redis_url
 
@@ -15,3 +16,5 @@ def server_of_the_page(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
         monkeypatch.setenv("REDIS_URL", redis_url())
     if "test_blocks_of_a_page_run[docs/backends/postgres.md]" in request.node.name:
         monkeypatch.setenv("DATABASE_URL", f"{postgres_url()}?schema={schema()}")
+    if "test_blocks_of_a_page_run[docs/backends/nats.md]" in request.node.name:
+        monkeypatch.setenv("NATS_URL", nats_url())

@@ -12,9 +12,9 @@ from tests.flow.samples import types
 
 
 def three_loops(count: int) -> dict[str, Any]:
-    """Return a flow of three loops; its second fails on each 100th item."""
+    """Return a flow of three loops; its second fails on each 100th item. Count 0 is endless."""
     nodes = {
-        "p": ("numbers", {"count": count}),
+        "p": ("numbers", {"count": count}) if count else "endless",
         **dict.fromkeys(("w1", "w2"), "QueueWriter"),
         **dict.fromkeys(("r1", "r2"), "QueueReader"),
         "f": ("fail_every", {"nth": 100}),

@@ -72,6 +72,25 @@ def test_what_cannot_run_in_a_pool_is_refused_when_declared() -> None:
         types.blocking("a")(local)
 
 
+async def test_node_may_have_a_pool_of_its_own() -> None:
+    """Another one than its type: for this node only."""
+    collector = Collector()
+    nodes = {
+        "p": ("numbers", {"count": 1}),
+        "there": ("thread_of", None, "process"),
+        "here": ("thread_of", None, "async"),
+        "k": ("keep", {"place": "there"}),
+        "l": ("keep", {"place": "here"}),
+    }
+    edges = ["p -> there", "p -> here", "there -> k", "here -> l"]
+    store = DataStore(url="memory://")
+
+    await FlowEngine(flow(nodes, *edges), collector.types, store, processes=1).run()
+
+    threads = [collector.got[place][0]["thread"] for place in ("there", "here")]
+    assert threads == ["MainThread", threading.current_thread().name]
+
+
 class Shout:
     """A callable that is no function, and gives something to await."""
 
@@ -101,4 +120,4 @@ async def test_any_callable_will_do_and_generators_are_closed() -> None:
     await running
 
     assert collector.numbers()[:3] == [1, 2, 3]
-    assert ended.is_set()
+    await wait_until(ended.is_set, description="the generator is closed")

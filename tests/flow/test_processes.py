@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
 from omniq.datastore import DataStore
+from omniq.exceptions import StorageUnavailableError
 from omniq.flow import FlowEngine
 from omniq.testing.waiting import wait_until
 from tests.docs.pages import ROOT
@@ -18,6 +20,7 @@ from tests.flow.collecting import Collector
 from tests.flow.documents import flow
 from tests.flow.loop_process import three_loops
 from tests.flow.samples import types
+from tests.servers.process import free_port
 from tests.servers.redis import namespace, redis_url, running_redis
 
 COUNT = 10_000
@@ -54,6 +57,27 @@ async def test_three_loops_in_three_processes_pass_ten_thousand_items() -> None:
         assert await raw.keys(f"{prefix}*") == []
 
 
+async def test_stop_from_a_fourth_process_ends_three_loops() -> None:
+    """The signal reaches the endless producer, and travels on behind what it made."""
+    url, prefix = redis_url(), f"{namespace()}:"
+    async with DataStore(url=url, prefix=prefix) as store:
+        loops = [asyncio.create_task(_run(url, prefix, loop, "0")) for loop in ("p", "r1", "r2")]
+
+        async def flows() -> bool:
+            return await store.queue.length("out") > 200
+
+        await wait_until(flows, description="items flow", timeout=60)
+        await FlowEngine(three_loops(0), types, store).stop()
+        made, _, passed = await asyncio.gather(*loops)
+
+        failed = (made - 1) // 100 + 1
+        assert passed == made - failed == await store.queue.clear("out")
+        assert await store.queue.clear("dead_letters") == failed
+    driver: Any = Redis
+    async with driver.from_url(url) as raw:
+        assert await raw.keys(f"{prefix}*") == []
+
+
 async def test_killed_loop_is_taken_over_without_a_loss(tmp_path: Path) -> None:
     """The item it was at comes back after its lease; nothing before it comes twice."""
     url, prefix, mark = redis_url(), f"{namespace()}:", tmp_path / "mark"
@@ -72,6 +96,15 @@ async def test_killed_loop_is_taken_over_without_a_loss(tmp_path: Path) -> None:
         passed = [item["n"] for item in [await store.queue.pop_nowait("out") for _ in range(30)]]
         assert sorted(passed) == list(range(30))
         assert await store.queue.pop_nowait("out") is None
+
+
+async def test_store_that_cannot_be_opened_is_an_error_at_once() -> None:
+    """A wrong port should not look like a server that is away for a moment."""
+    store = DataStore(port=free_port())
+
+    with pytest.raises(StorageUnavailableError):
+        await FlowEngine(three_loops(1), types, store).run()
+    await store.close()
 
 
 async def test_loops_wait_for_a_server_that_was_away(tmp_path: Path) -> None:

@@ -29,10 +29,14 @@ class Run(NamedTuple):
 
 
 class Struck(NamedTuple):
-    """A process that was killed or stopped: from then on, others may run its tasks."""
+    """A process that was killed, or stopped until later: meanwhile others may run its tasks.
+
+    What it had claimed before, it may still start in the moment it goes on.
+    """
 
     pid: int
     at: float
+    until: float
 
 
 class Enqueued(NamedTuple):
@@ -82,6 +86,8 @@ class History(NamedTuple):
 FINAL = {"completed", "failed", "cancelled", "expired"}
 POISONED_AFTER = 3
 SETTLED_WITHIN_SECONDS = 2.0
+REACTION_SECONDS = 0.25
+"""How long a signal may take to reach its process, and that to find its lease lost."""
 
 
 def violations(history: History) -> list[str]:
@@ -138,7 +144,11 @@ def _overlaps(history: History, runs: _Runs) -> Iterator[str]:
 
 def _free_at(run: Run, history: History) -> float:
     """The moment from which on another run of the same task, or key, is in order."""
-    strikes = [one.at for one in history.struck if one.pid == run.pid and one.at >= run.started_at]
+    strikes = [
+        one.at
+        for one in history.struck
+        if one.pid == run.pid and run.started_at <= one.until + REACTION_SECONDS
+    ]
     ended_at = math.inf if run.ended_at is None else run.ended_at
     return min([ended_at, *strikes])
 
@@ -170,8 +180,8 @@ def _claims(task: Stored, runs: _Runs, history: History) -> Iterator[str]:
 def _struck_while_settling(run: Run, history: History) -> bool:
     """Whether the end that was written down may not have reached the store."""
     ended_at = run.ended_at or run.started_at
-    strikes = [one.at - ended_at for one in history.struck if one.pid == run.pid]
-    return any(0 <= seconds <= SETTLED_WITHIN_SECONDS for seconds in strikes)
+    strikes = [one.at for one in history.struck if one.pid == run.pid]
+    return any(ended_at <= at <= ended_at + SETTLED_WITHIN_SECONDS for at in strikes)
 
 
 def _end(task: Stored, runs: _Runs, history: History) -> Iterator[str]:

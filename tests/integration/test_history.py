@@ -58,19 +58,24 @@ class Storm:
 
     async def replace(self, pid: int) -> None:
         """Kill this one as `kill -9` does, and start another in its place."""
-        self.strike(pid, signal.SIGKILL)
+        at = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        self.struck.append(Struck(pid, at, time.monotonic()))
         self.workers.remove(pid)
         await self.start_worker()
 
-    def strike(self, pid: int, number: signal.Signals) -> None:
-        """Send a signal after which others may run its tasks."""
-        self.struck.append(Struck(pid, time.monotonic()))
-        os.kill(pid, number)
+    async def freeze(self, pid: int, seconds: float) -> None:
+        """Stop this one for that long, as a machine does that is suspended."""
+        at = time.monotonic()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)  # what is done to it; nothing is waited for
+        finally:
+            os.kill(pid, signal.SIGCONT)
+            self.struck.append(Struck(pid, at, time.monotonic()))
 
     def end(self) -> None:
         """End all processes."""
-        for pid in self.workers:
-            os.kill(pid, signal.SIGCONT)
         assert self._nursery.stdin is not None and self._nursery.stdout is not None  # noqa: PT018 - for the type checker
         self._nursery.stdin.close()
         self._nursery.wait()
@@ -159,10 +164,7 @@ async def rage(storm: Storm, rng: random.Random, *, every: float, stops: float) 
         await asyncio.sleep(every)  # the rhythm of the storm; nothing is waited for
         await storm.replace(rng.choice(storm.workers))
         if stops:
-            frozen = rng.choice(storm.workers)
-            storm.strike(frozen, signal.SIGSTOP)
-            await asyncio.sleep(stops)  # the same
-            os.kill(frozen, signal.SIGCONT)
+            await storm.freeze(rng.choice(storm.workers), stops)
 
 
 async def watch(app: OmniQ, seen: list[Seen]) -> None:
@@ -256,7 +258,7 @@ async def test_a_long_storm_of_kills_and_zombies(tmp_path: Path, seed: int) -> N
 ONE = Stored("t", "completed", 2, result=(2, ["t", 2, 8]), final_events=("COMPLETED",))
 FIRST = Run("t", 1, 7, 1.0)
 SECOND = Run("t", 2, 8, 3.0, 4.0, "ok")
-KILLED = Struck(7, 2.0)
+KILLED = Struck(7, 2.0, 2.0)
 GOOD = History((Enqueued("t", "t"),), (FIRST, SECOND), (KILLED,), {"t": ONE}, (Seen(*ONE[:3]),))
 
 

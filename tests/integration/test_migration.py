@@ -78,7 +78,8 @@ async def fill(source: BaseBackend) -> None:
     await queue.set_paused("paused", True)
     await queue.enqueue(Task(func="f", id="m-child", depends_on=("x-parent", "z-gone", "z-done")))
     await queue.enqueue(Task(func="f", id="a-grandchild", depends_on=("m-child",)))
-    await end_all(queue, "z-gone", "z-done")
+    await queue.enqueue(Task(func="f", id="b-ended", depends_on=("z-gone",)))
+    await end_all(queue, "z-gone", "z-done", "b-ended")
     for task_id in ("y-failed", "y-retrying"):
         claimed = await queue.lock_task(task_id)
         assert claimed is not None
@@ -121,7 +122,7 @@ async def test_all_records_keep_ids_states_and_times(here: str, there: str, tmp_
     report = await migrate(source, target, verify=True)
 
     assert report.is_complete
-    assert report.tasks == (9, 0)
+    assert report.tasks == (10, 0)
     assert report.results == (1, 0)
     assert report.events == (1200, 0)
     assert report.schedules == (2, 0)
@@ -132,7 +133,7 @@ async def test_all_records_keep_ids_states_and_times(here: str, there: str, tmp_
     assert paused is not None
     assert paused.status is ScheduleStatus.PAUSED
     again = await migrate(source, target, verify=True)
-    assert (again.tasks, again.results, again.events) == ((0, 9), (0, 1), (0, 1200))
+    assert (again.tasks, again.results, again.events) == ((0, 10), (0, 1), (0, 1200))
     assert again.is_complete
     await end_all(queue, "x-parent", "m-child", "a-grandchild")
     await migrate(source, target)
@@ -241,6 +242,15 @@ def test_the_command_copies_and_verifies(
 
 def test_without_an_event_loop(tmp_path: Path) -> None:
     """For scripts."""
+    with SQLiteBackend(tmp_path / "a.db") as source:
+        source.get_task_queue().enqueue_sync(Task(func="f"))
+
     report = migrate_sync(f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}/b.db", verify=True)
 
     assert report.is_complete
+
+
+def test_an_empty_source_is_refused(tmp_path: Path) -> None:
+    """A misspelt name would seem to have been moved."""
+    with pytest.raises(MigrationError, match=r"is empty; is it the store you mean"):
+        migrate_sync(f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}/b.db")

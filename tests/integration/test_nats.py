@@ -38,6 +38,7 @@ from omniq.storage.nats import (
     records,
     shelf,
 )
+from omniq.storage.nats.doctor import findings
 from omniq.storage.nats.frames import Frame
 from omniq.storage.nats.jetstream import Stream
 from omniq.testing.waiting import wait_until
@@ -641,6 +642,36 @@ class TestEvents:
             found = [event.task_id for event in await events.get_all_events()]
             assert found == ["t-86400", "t-3600", "t0"]
             assert await events.purge(now - timedelta(hours=2)) == 1
+
+
+class TestDoctor:
+    """What the monitoring port tells."""
+
+    @pytest.mark.parametrize(
+        ("jetstream", "expected"),
+        [
+            ("sync_interval: always", []),
+            ("", ["not crash-durable"]),
+            ("off", ["JetStream is not enabled"]),
+        ],
+    )
+    async def test_it_says_when_writes_are_not_durable(
+        self, tmp_path: Path, jetstream: str, expected: list[str]
+    ) -> None:
+        """A client cannot know otherwise."""
+        port = free_port()
+        with running_nats(tmp_path, f"http: 127.0.0.1:{port}", jetstream=jetstream):
+            found = await findings(f"http://127.0.0.1:{port}/")
+
+        assert len(found) == len(expected)
+        assert all(part in line for part, line in zip(expected, found, strict=True))
+
+    async def test_what_is_no_monitoring_port_is_said(self) -> None:
+        """Nobody there, or no URL of that kind."""
+        with pytest.raises(StorageUnavailableError):
+            await findings(f"http://127.0.0.1:{free_port()}")
+        with pytest.raises(ConfigError):
+            await findings("file:///etc/passwd")
 
 
 class TestResults:

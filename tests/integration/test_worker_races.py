@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
+from pathlib import Path
 
-from omniq import OmniQ, Worker
+from omniq import OmniQ, Worker, current_task
 from omniq.backend.memory import MemoryBackend
 from omniq.models.task import Task
 from omniq.storage.memory import MemoryQueue
@@ -13,10 +18,11 @@ from omniq.testing.waiting import wait_until
 
 
 class SlowAnswers(MemoryQueue):
-    """A queue far away: the answer of a claim that found nothing may be held up."""
+    """A queue far away: the answer of the first claim that fits is held up until told."""
 
-    def __init__(self) -> None:
+    def __init__(self, fits: Callable[[list[Task]], bool]) -> None:
         super().__init__()
+        self._fits = fits
         self.held_up = asyncio.Event()
         self.go_on = asyncio.Event()
 
@@ -30,16 +36,21 @@ class SlowAnswers(MemoryQueue):
         now: datetime | None,
     ) -> list[Task]:
         tasks = await super()._claim(queues, worker_id, lease_token, limit, lease_seconds, now)
-        if not tasks and not self.go_on.is_set():
+        if self._fits(tasks) and not self.go_on.is_set():
             self.held_up.set()
             await self.go_on.wait()
         return tasks
 
 
+def application(queue: MemoryQueue) -> OmniQ:
+    rest = MemoryBackend()
+    return OmniQ(tasks=queue, results=rest, events=rest, schedules=rest)
+
+
 async def test_a_burst_runs_what_its_last_run_set_free() -> None:
     """The last parent ends while a claim that found nothing is on its way back."""
-    queue, rest = SlowAnswers(), MemoryBackend()
-    app = OmniQ(tasks=queue, results=rest, events=rest, schedules=rest)
+    queue = SlowAnswers(lambda tasks: not tasks)
+    app = application(queue)
     ran: list[str] = []
 
     @app.task
@@ -62,3 +73,64 @@ async def test_a_burst_runs_what_its_last_run_set_free() -> None:
         await working
 
     assert ran == ["parent", "child"]
+
+
+async def test_a_claim_answered_after_its_lease_is_not_run() -> None:
+    """A process frozen between claim and start must not start what may be another's by now."""
+    queue = SlowAnswers(bool)
+    app = application(queue)
+    claims: list[int] = []
+
+    @app.task
+    async def note() -> None:
+        claims.append(current_task().task.claim_count)
+
+    async with app:
+        handle = await note.enqueue()
+        worker = Worker(app, lease_seconds=0.5, cleanup=False, schedules=False)
+        ends_at = time.monotonic() + 0.5
+        working = asyncio.create_task(worker.run())
+        await queue.held_up.wait()
+        await wait_until(lambda: time.monotonic() > ends_at, description="the lease ended")
+        queue.go_on.set()
+        await handle.result(timeout=10)
+        worker.stop()
+        await working
+
+    assert claims == [2]
+
+
+async def test_a_worker_that_claims_its_own_lost_task_stops_the_lost_run(tmp_path: Path) -> None:
+    """After a long freeze a worker may be the first to claim again: not twice at once."""
+    path = tmp_path / "queue.db"
+    log: list[str] = []
+    started, for_ever = asyncio.Event(), asyncio.Event()
+
+    async with OmniQ(f"sqlite:///{path}?durability=fast") as app:
+
+        @app.task
+        async def slow() -> int:
+            claim = current_task().task.claim_count
+            log.append(f"start {claim}")
+            started.set()
+            try:
+                if claim == 1:
+                    await for_ever.wait()
+            except asyncio.CancelledError:
+                log.append(f"cancelled {claim}")
+                raise
+            return claim
+
+        handle = await slow.enqueue()
+        worker = Worker(app, lease_seconds=600, cleanup=False, schedules=False)
+        working = asyncio.create_task(worker.run())
+        await started.wait()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("UPDATE omniq_task SET due_at = 1 WHERE status = 'running'")
+            connection.commit()
+        await app.enqueue("elsewhere")  # wakes the worker
+
+        assert await handle.result(timeout=10) == 2
+        assert log == ["start 1", "cancelled 1", "start 2"]
+        worker.stop()
+        await working

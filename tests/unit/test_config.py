@@ -15,6 +15,7 @@ from omniq.backend.file import FileBackend
 from omniq.backend.memory import MemoryBackend
 from omniq.backend.sqlite import SQLiteBackend
 from omniq.cli.app import execute
+from omniq.models.backend_configs import FolderConfig
 from omniq.models.config import (
     FileConfig,
     MemoryConfig,
@@ -27,6 +28,9 @@ from omniq.models.config import (
 )
 from omniq.models.masking import masked, masked_options
 from omniq.storage.factory import StorageBackendFactory
+from omniq.storage.nats import NATSOptions
+from omniq.storage.postgres.target import PostgresOptions
+from omniq.storage.redis import RedisOptions
 
 create = StorageBackendFactory.create_backend
 SAME = {
@@ -346,3 +350,33 @@ def test_config_show_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert "task_queue_backend.url" in capsys.readouterr().out
     assert execute(["config", "show", "-f", "nosuch.yaml"]) == 2
+
+
+def test_config_show_lists_all_bad_variables(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what people run when nothing else does."""
+    monkeypatch.setenv("OMNIQ_TASK_QUEUE_TYPE", "sqlit")
+    monkeypatch.setenv("OMNIQ_EVENT_STORAGE_TYPE", "memry")
+
+    assert execute(["config", "show"]) == 2
+
+    told = capsys.readouterr().err
+    assert "OMNIQ_TASK_QUEUE_TYPE" in told
+    assert "OMNIQ_EVENT_STORAGE_TYPE" in told
+
+
+@pytest.mark.parametrize(
+    ("typed", "options"),
+    [(RedisConfig, RedisOptions), (PostgreSQLConfig, PostgresOptions), (NATSConfig, NATSOptions)],
+)
+def test_typed_configuration_has_all_options_of_its_backend(typed: Any, options: Any) -> None:
+    """They are declared twice, as configuration is checked without importing a driver."""
+    own = {"serialization_format", "keep_events", "url", "dsn", "servers"}
+
+    assert set(options.__annotations__) - own == set(typed.__struct_fields__) - own
+
+
+def test_folder_configuration_has_all_fields_of_the_file_backend() -> None:
+    """`FileConfig` has defaults, what a file says has none."""
+    assert set(FolderConfig.__struct_fields__) == set(FileConfig.__struct_fields__)

@@ -37,7 +37,9 @@ def show(
     """Print each value with its origin, passwords masked."""
     given = OmniQConfig() if file is None else OmniQConfig.read(file)
     settings = [
-        setting for name in VARIABLES for setting in _settings(name, given.backend_of(name), given)
+        setting
+        for name, backend in given.resolved().items()
+        for setting in _settings(name, backend, given)
     ]
     warnings = misspelt(os.environ)
     if json:

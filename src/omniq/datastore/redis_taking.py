@@ -85,10 +85,11 @@ class Taking:
 
     async def _salvage(self) -> None:
         """Read the answer of the cancelled command and undo it."""
-        with suppress(Exception):  # a broken connection, or an error the server answered
-            if self._blocks and not self._is_answered:
-                await self._unblock()
-            async with asyncio.timeout(GRACE_SECONDS + self._connection.address.timeout_seconds):
+        seconds = GRACE_SECONDS + self._connection.address.timeout_seconds
+        with suppress(Exception):  # a broken or silent connection, or an error the server answered
+            async with asyncio.timeout(seconds):
+                if self._blocks and not self._is_answered:
+                    await self._unblock()
                 await self._read()
         if self._is_answered and self._answer is not None:
             answer, self._answer = self._answer, None

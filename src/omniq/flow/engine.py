@@ -76,6 +76,9 @@ class FlowEngine:
         """Run all loops here until they have ended; return a report of each.
 
         A loop whose producer fails ends with an error in its report; the others go on.
+
+        Raises:
+            StorageError: the store cannot be opened at the start, or refuses us.
         """
         loops = [asyncio.create_task(self.run_loop(loop_id)) for loop_id in self.plan.loops]
         try:
@@ -92,8 +95,10 @@ class FlowEngine:
 
         Raises:
             NotFoundError: there is no such loop.
+            StorageError: the store cannot be opened at the start; later the loop waits for it.
         """
         loop = self.loop(loop_id)
+        await self._wires.connect()
         pools = self._pools()
         try:
             runner = LoopRunner(self.plan, loop, self._wires, pools, self._listener)

@@ -56,7 +56,7 @@ class Stop(msgspec.Struct):
 class Wires:
     """The queues, the stop signals and the cache of one flow in one namespace.
 
-    While the store cannot be reached, pushing and popping wait for it to come back.
+    When the store goes away, pushing and popping wait for it to come back.
 
     Args:
         store: where all is kept.
@@ -77,6 +77,10 @@ class Wires:
     def name(self, short: str) -> str:
         """Return the full name of a queue or key."""
         return self._start + short
+
+    async def connect(self) -> None:
+        """Open the store. Raises StorageError, if that cannot be done now."""
+        await self._store.connect()
 
     # Items
 

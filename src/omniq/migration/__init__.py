@@ -44,7 +44,8 @@ async def migrate(
         progress: called with the kind of record, how many are done, and how many there are.
 
     Raises:
-        MigrationError: a worker holds a task, or somebody changed the source meanwhile.
+        MigrationError: the source is empty, a worker holds a task, or somebody changed the source
+            meanwhile.
         ValidationError: the target cannot hold a value (one pickled in the source, say).
     """
     old, new = _stores(source), _stores(target)
@@ -52,6 +53,7 @@ async def migrate(
     try:
         await old.connect()
         await new.connect()
+        await _refuse_empty(old)
         await refuse_running(old.tasks)
         report = Report()
         report.results = await copy_results(old.results, new.results, tell)
@@ -79,6 +81,18 @@ def _stores(place: Place) -> Stores:
     if isinstance(place, OmniQConfig):
         return Stores(Sources(config=place))
     return Stores(Sources(place), {})
+
+
+async def _refuse_empty(stores: Stores) -> None:
+    """Refuse a source without a single record: most likely its name is misspelt."""
+    has_records = (
+        await stores.tasks.counts()
+        or await stores.results.find(limit=1)
+        or await stores.events.query(limit=1)
+        or await stores.schedules.list_schedules()
+    )
+    if not has_records:
+        raise MigrationError(f"{stores.tasks!r} is empty; is it the store you mean?")
 
 
 def _silent(kind: str, done: int, total: int | None) -> None:

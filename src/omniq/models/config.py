@@ -241,6 +241,24 @@ class OmniQConfig:
         """Return where schedules are kept."""
         return self.backend_of("schedule_storage_backend")
 
+    def resolved(
+        self, environment: Mapping[str, str] | None = None
+    ) -> dict[str, StorageBackendConfig]:
+        """Return where each of the four components is kept, all sources considered.
+
+        Raises:
+            ConfigError: variables make no sense; the message lists all that do not.
+        """
+        found: dict[str, StorageBackendConfig] = {}
+        wrong: list[str] = []
+        for name in VARIABLES:
+            try:
+                found[name] = self.backend_of(name, environment)
+            except ConfigError as error:
+                wrong += [line for line in str(error).splitlines() if line not in wrong]
+        raise_if_any(wrong)
+        return found
+
     def explicit(self, name: str) -> StorageBackendConfig | None:
         """Return what this configuration itself says about a component."""
         return cast("StorageBackendConfig | None", getattr(self, name)) or self.everything

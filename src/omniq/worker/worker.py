@@ -235,9 +235,14 @@ class Worker:
 
     def _start(self, task: Task, trusted_until: float) -> Run | None:
         """Start a claimed task, unless it ends without running."""
+        lost = self._runs.get(task.id)
+        if lost is not None:  # our own: its lease ran out, and nobody came before us
+            lost.stop(StopReason.LOST)
         run = Run(task, trusted_until)
         self._runs[task.id] = run
         verdict = self._executor.verdict(task)
+        if verdict is None and time.monotonic() >= trusted_until:
+            verdict = lifecycle.Released("the claim took longer than its lease can be trusted")
         if verdict is not None:
             run.executed = True
             self._settler.add(run, verdict)

@@ -72,6 +72,7 @@ class Stream:
             "duplicate_window": 1_000_000_000,
             **config,
         }
+        self._is_doubtful = False
         self._required = frozenset({"subjects", "allow_direct", "retention", *required})
 
     async def ensure(self) -> None:
@@ -80,7 +81,7 @@ class Stream:
         Raises:
             SchemaError: it exists and is of another kind.
         """
-        if self.name in self._server.streams:
+        if self.name in self._server.streams and not self._is_doubtful:
             return
         info = await self._info()
         if info is None:
@@ -90,6 +91,7 @@ class Stream:
             raise errors.no_responders(str(self._server), f"stream {self.name}")
         self._check(info.config)
         self._server.streams[self.name] = int(info.config.get("num_replicas", 1))
+        self._is_doubtful = False
 
     async def publish(self, frames: Sequence[Frame]) -> list[int]:
         """Store messages, each for itself; return their sequences, 0 for those refused.
@@ -101,7 +103,7 @@ class Stream:
         """
         if not frames:
             return []
-        await self._check_sizes(frames)
+        await self._prepare(frames)
         answers = await self._ask(frames)
         return [self._sequence(answer) for answer in answers]
 
@@ -110,7 +112,7 @@ class Stream:
 
         The server takes so many batches at a time; a further one waits its turn.
         """
-        await self._check_sizes(frames)
+        await self._prepare(frames)
         answer = await self._commit(frames)
         for _ in range(BATCH_ATTEMPTS):
             if not is_crowded(answer):
@@ -134,7 +136,7 @@ class Stream:
             wire.post(marked)
             return await wire.ask([commit])
 
-        (answer,) = await self._server.call(work)
+        (answer,) = await self._server.call(work, items=len(frames))
         return answer
 
     async def last(self, subjects: Sequence[str]) -> list[Stored]:
@@ -236,8 +238,10 @@ class Stream:
         """Whether several servers keep the stream, so that a direct get may lag behind."""
         return self._server.streams.get(self.name, 1) > 1
 
-    async def _check_sizes(self, frames: Sequence[Frame]) -> None:
-        """Refuse what the server would end the connection for."""
+    async def _prepare(self, frames: Sequence[Frame]) -> None:
+        """See that the stream is there, and refuse what the server would hang up for."""
+        if self._is_doubtful:
+            await self.ensure()
         largest = max(len(frame.data) for frame in frames)
         limit = await self._server.largest_message()
         if largest > limit:
@@ -279,7 +283,9 @@ class Stream:
         async def work(wire: Wire) -> list[list[Delivery]]:
             return await wire.collect(frames)
 
-        answers = await self._server.call(work, again=True)
+        if self._is_doubtful:
+            await self.ensure()
+        answers = await self._server.call(work, again=True, items=len(frames))
         for answer in answers:
             if answer[-1].status not in {204, 404}:
                 self._refuse_read(answer[-1])
@@ -287,7 +293,7 @@ class Stream:
 
     def _refuse_read(self, last: Delivery) -> None:
         if last.status == 503:
-            self._server.streams.pop(self.name, None)
+            self._is_doubtful = True
             raise errors.no_responders(str(self._server), f"stream {self.name}")
         reason = (last.headers or b"").decode(errors="replace").strip()
         raise StorageError(f"nats server {self._server}: stream {self.name}: {reason}")
@@ -296,15 +302,15 @@ class Stream:
         def work(wire: Wire) -> Awaitable[list[Delivery]]:
             return wire.ask(frames)
 
-        answers = await self._server.call(work, again=again)
+        answers = await self._server.call(work, again=again, items=len(frames))
         if any(answer.status == 503 for answer in answers):
-            self._server.streams.pop(self.name, None)
+            self._is_doubtful = True
             raise errors.no_responders(str(self._server), f"stream {self.name}")
         return answers
 
     def _sequence(self, answer: Delivery) -> int:
         if answer.status == 503:
-            self._server.streams.pop(self.name, None)
+            self._is_doubtful = True
             raise errors.no_responders(str(self._server), f"stream {self.name}")
         ack = read_ack(answer.data)
         if ack.error is None:

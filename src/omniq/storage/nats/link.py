@@ -29,6 +29,8 @@ T = TypeVar("T")
 CLOSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 2.0
 PING_SECONDS = 1.0
+ITEM_SECONDS = 0.01
+"""What a slow disk needs to sync one message."""
 HEADER_BYTES = 4096
 """Room for the headers, which count as part of a message."""
 
@@ -85,11 +87,14 @@ class NATSServer:
             self._largest = await self.call(ask) - HEADER_BYTES
         return self._largest
 
-    async def call(self, work: Callable[[Wire], Awaitable[T]], *, again: bool = False) -> T:
+    async def call(
+        self, work: Callable[[Wire], Awaitable[T]], *, again: bool = False, items: int = 1
+    ) -> T:
         """Run `work` on the connection of this loop.
 
         Args:
             work: sends requests and waits for the answers.
+            items: how many requests; each gives the server a little more time.
             again: it may be repeated without harm, and is, once, if the connection breaks.
 
         Raises:
@@ -97,20 +102,20 @@ class NATSServer:
             StorageError: the server refused.
         """
         try:
-            return await self._call(work)
+            return await self._call(work, items)
         except StorageUnavailableError as error:
             if not (again and is_lost(error)):
                 raise
-        return await self._call(work)
+        return await self._call(work, items)
 
-    async def _call(self, work: Callable[[Wire], Awaitable[T]]) -> T:
+    async def _call(self, work: Callable[[Wire], Awaitable[T]], items: int) -> T:
         line = self._lines.get()
         with self._guard:
             self._all.add(line)
         wire: Wire | None = None
         try:
             wire = await line.wire()
-            async with asyncio.timeout(self.address.timeout_seconds):
+            async with asyncio.timeout(self.address.timeout_seconds + items * ITEM_SECONDS):
                 return await work(wire)
         except OmniQError:
             raise

@@ -33,6 +33,8 @@ from omniq.storage.queue import BaseQueue
 from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
 
 LONGEST_SLEEP_SECONDS = 5.0
+REPLICATED_SLEEP_SECONDS = 1.0
+"""The replica that is read may lag behind the signal."""
 FINAL_POLL_SECONDS = 0.5
 LISTENED_IDS = 100
 MOVED_LOOKED_AT = 1000
@@ -209,13 +211,14 @@ class NATSQueue(NATSComponent, BaseQueue):
         ears, claims = self._ears.get(), self.claims.get()
         patterns = {queue: self._places.wakes(queue) for queue in queues}
         ends_at = time.monotonic() + timeout
+        longest = REPLICATED_SLEEP_SECONDS if self.stream.replicated else LONGEST_SLEEP_SECONDS
         while True:
             if await ears.listen(list(patterns.values())):
                 await claims.look(queues, None)
             left = ends_at - time.monotonic()
             if claims.has_ready(queues) or left <= 0:
                 return
-            if not await ears.heard(list(patterns.values()), min(left, LONGEST_SLEEP_SECONDS)):
+            if not await ears.heard(list(patterns.values()), min(left, longest)):
                 await claims.look(queues, None)
 
     async def _wait_final(self, task_ids: list[str], timeout: float) -> None:

@@ -32,7 +32,7 @@ class Signals:
         event = asyncio.Event()
 
         async def begin(wire: Wire) -> tuple[Wire, list[int]]:
-            return wire, [wire.listen(subject, _setter(event), most=1) for subject in subjects]
+            return wire, [wire.listen(subject, _setter(event), once=True) for subject in subjects]
 
         async def heard(seconds: float) -> bool:
             with suppress(TimeoutError):
@@ -73,7 +73,7 @@ class Ears:
 
     def __init__(self, server: NATSServer) -> None:
         self._server = server
-        self._listening: dict[str, asyncio.Event] = {}
+        self._listening: dict[str, tuple[asyncio.Event, Wire]] = {}
 
     async def listen(self, patterns: Sequence[str]) -> bool:
         """Listen on each pattern; whether that is new for one of them.
@@ -87,8 +87,8 @@ class Ears:
         async def begin(wire: Wire) -> None:
             for pattern in silent:
                 event = asyncio.Event()
-                self._listening[pattern] = event
-                wire.listen(pattern, _setter(event), most=1)
+                self._listening[pattern] = event, wire
+                wire.listen(pattern, _setter(event), once=True)
                 wire.when_lost(event.set)
 
         await self._server.call(begin)
@@ -96,7 +96,7 @@ class Ears:
 
     async def heard(self, patterns: Sequence[str], seconds: float) -> bool:
         """Wait until something is heard on one of the patterns, which ends its listening."""
-        events = {pattern: self._listening[pattern] for pattern in patterns}
+        events = {pattern: self._listening[pattern][0] for pattern in patterns}
         waits = [asyncio.ensure_future(event.wait()) for event in events.values()]
         try:
             await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -105,5 +105,6 @@ class Ears:
                 wait.cancel()
         for pattern, event in events.items():
             if event.is_set():
-                self._listening.pop(pattern, None)
+                _, wire = self._listening.pop(pattern)
+                wire.when_lost(event.set, forget=True)
         return any(event.is_set() for event in events.values())

@@ -89,13 +89,21 @@ class Wire(Client):
         """What the server said of itself when we connected."""
         return self._server_info
 
-    def listen(self, subject: str, listener: Listener, *, most: int = 0) -> int:
-        """Let `listener` get each message on `subject`, `most` at most (0: any number)."""
+    def listen(self, subject: str, listener: Listener, *, once: bool = False) -> int:
+        """Let `listener` get each message on `subject`, or only the first."""
         self._sid += 1
-        self._listeners[self._sid] = listener
-        command = f"SUB {subject} {self._sid}\r\n"
-        self._write((command + (f"UNSUB {self._sid} {most}\r\n" if most else "")).encode())
-        return self._sid
+        sid = self._sid
+        command = f"SUB {subject} {sid}\r\n"
+        if once:
+            command += f"UNSUB {sid} 1\r\n"
+
+        def first(delivery: Delivery) -> None:
+            self._listeners.pop(sid, None)
+            listener(delivery)
+
+        self._listeners[sid] = first if once else listener
+        self._write(command.encode())
+        return sid
 
     def unlisten(self, sid: int) -> None:
         """End a `listen`."""
