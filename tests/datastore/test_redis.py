@@ -238,6 +238,19 @@ class TestOutage:
                     consumer.cancel()
                 await asyncio.gather(*consumers, return_exceptions=True)
 
+    async def test_a_lease_whose_answer_got_lost_can_be_asked_for_again(
+        self, store: DataStore
+    ) -> None:
+        """The same receipt brings the same item, not one more that nobody knows of."""
+        await store.queue.push_many("q", [1, 2])
+        lists = store.connection.lists(store.queue.prefix)
+
+        found = [await lists.lease("q", "receipt", 60, 0) for _ in range(2)]
+
+        assert found == [b"1", b"1"]
+        assert await store.queue.length("q") == 1
+        assert await lists.settle("q", "receipt", put_back=False)
+
     async def test_a_pop_gives_up_when_its_time_is_over(self, tmp_path: Path) -> None:
         """It cannot know whether there is an item, so it says that the server is away."""
         with running_redis(tmp_path) as server:

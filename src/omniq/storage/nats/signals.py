@@ -104,7 +104,8 @@ class Ears:
             for wait in waits:
                 wait.cancel()
         for pattern, event in events.items():
-            if event.is_set():
-                _, wire = self._listening.pop(pattern)
-                wire.when_lost(event.set, forget=True)
+            known = self._listening.get(pattern)
+            if event.is_set() and known is not None and known[0] is event:
+                del self._listening[pattern]
+                known[1].when_lost(event.set, forget=True)
         return any(event.is_set() for event in events.values())
