@@ -254,3 +254,35 @@ def test_an_empty_source_is_refused(tmp_path: Path) -> None:
     """A misspelt name would seem to have been moved."""
     with pytest.raises(MigrationError, match=r"is empty; is it the store you mean"):
         migrate_sync(f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}/b.db")
+
+
+async def test_a_parent_that_is_gone_has_had_its_say() -> None:
+    """Its children would be cancelled in a store that never knew it."""
+    source, target = MemoryBackend(), MemoryBackend()
+    queue = source.get_task_queue()
+    await queue.enqueue(Task(func="f", id="parent"))
+    await queue.enqueue(Task(func="f", id="child", depends_on=("parent",)))
+    await end_all(queue, "parent")
+    await queue.purge(utcnow() + timedelta(seconds=1))
+
+    report = await migrate(source, target, verify=True)
+
+    assert report.is_complete
+    child = await target.get_task_queue().get_task("child")
+    assert child is not None
+    assert child.status is TaskStatus.PENDING
+
+
+async def test_a_schedule_the_target_has_is_left_alone() -> None:
+    """It may have fired, or been paused, there since."""
+    source, target = MemoryBackend(), MemoryBackend()
+    await fill(source)
+    await migrate(source, target)
+    await target.get_schedule_storage().pause_schedule("active")
+
+    report = await migrate(source, target)
+
+    assert report.schedules == (0, 2)
+    schedule = await target.get_schedule_storage().get_schedule("active")
+    assert schedule is not None
+    assert schedule.status is ScheduleStatus.PAUSED

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from nats.aio.client import Client
@@ -61,7 +62,6 @@ class Wire(Client):
             ping_interval=_PING_SECONDS,
             max_outstanding_pings=_PINGS_UNANSWERED,
             error_cb=_ignore,
-            closed_cb=self._fail_all,
             **options,
         )
         self._inbox = f"{self.new_inbox()}.".encode()
@@ -70,15 +70,22 @@ class Wire(Client):
     async def shut(self) -> None:
         """Close the connection. Idempotent."""
         if not self.is_closed:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await self._close(Client.CLOSED, do_cbs=False)
-            except TimeoutError:
+        self._abort()
+        self._fail_all()
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        try:
+            await super()._close(status, do_cbs)
+        finally:
+            if status == Client.CLOSED:
                 self._abort()
-        await self._fail_all()
+                self._fail_all()
 
     def _abort(self) -> None:
-        """Drop the connection: one whose TLS failed half-way never says that it is closed."""
+        """Drop the connection if it is still there, as after a TLS handshake that failed half-way."""
         for name in ("_io_writer", "_bare_io_writer"):
             writer = getattr(self._transport, name, None)
             if isinstance(writer, asyncio.StreamWriter):
@@ -220,7 +227,7 @@ class Wire(Client):
             raise WireLostError("the connection is closed")
         self._transport.write(data)
 
-    async def _fail_all(self) -> None:
+    def _fail_all(self) -> None:
         waiting, self._failures = self._failures, set()
         self._requests.clear()
         self._listeners.clear()
