@@ -391,15 +391,15 @@ MUTANTS = [
     Mutant(
         "checkpoints without the lock file",
         "storage/sqlite/threads.py",
-        "        with self._lock, self._gate:\n            self._connection.execute(\"PRAGMA busy_timeout = 50\")",
-        "        with self._gate:\n            self._connection.execute(\"PRAGMA busy_timeout = 50\")",
+        '        with self._lock, self._gate:\n            self._connection.execute("PRAGMA busy_timeout = 50")',
+        '        with self._gate:\n            self._connection.execute("PRAGMA busy_timeout = 50")',
         SQLITE,
     ),
     Mutant(
         "a failed checkpoint leaves no patience",
         "storage/sqlite/threads.py",
-        "            finally:\n                self._connection.execute(f\"PRAGMA busy_timeout",
-        "            except ZeroDivisionError:\n                self._connection.execute(f\"PRAGMA busy_timeout",
+        '            finally:\n                self._connection.execute(f"PRAGMA busy_timeout',
+        '            except ZeroDivisionError:\n                self._connection.execute(f"PRAGMA busy_timeout',
         SQLITE,
     ),
     Mutant(
@@ -476,8 +476,8 @@ MUTANTS = [
     Mutant(
         "a child uses its parent's connection",
         "storage/sqlite/database.py",
-        '        if self._pid != os.getpid():\n            _inherited.append',
-        '        if self._pid == 0:\n            _inherited.append',
+        "        if self._pid != os.getpid():\n            _inherited.append",
+        "        if self._pid == 0:\n            _inherited.append",
         PROCESSES.replace("not crash", "fork"),
     ),
     Mutant(

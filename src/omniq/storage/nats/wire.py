@@ -70,7 +70,9 @@ class Wire(Client):
     async def shut(self) -> None:
         """Close the connection. Idempotent."""
         if not self.is_closed:
-            with suppress(TimeoutError):
+            with suppress(
+                TimeoutError, OSError, AttributeError
+            ):  # old drivers close what is not open
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await self._close(Client.CLOSED, do_cbs=False)
         self._abort()
@@ -85,7 +87,7 @@ class Wire(Client):
                 self._fail_all()
 
     def _abort(self) -> None:
-        """Drop the connection if it is still there, as after a TLS handshake that failed half-way."""
+        """Drop the connection if it is still there, as after half a TLS handshake."""
         for name in ("_io_writer", "_bare_io_writer"):
             writer = getattr(self._transport, name, None)
             if isinstance(writer, asyncio.StreamWriter):
