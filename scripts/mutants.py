@@ -42,7 +42,7 @@ class Copy:
     def passes(self, tests: str) -> bool:
         """Run these tests; whether all pass in time."""
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider"]
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - pytest, of this environment
             [*command, "--basetemp", str(self.folder / "tmp"), *shlex.split(tests)],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(self.folder / "src")},
