@@ -1,4 +1,4 @@
-"""Apply the bugs of tests/mutants.py one at a time to a copy of the tree, and run their tests.
+"""Apply the bugs of tests/mutants.toml one at a time to a copy of the tree, and run their tests.
 
     scripts/mutants                all of them, two at a time
     scripts/mutants token lease    those whose names contain one of these words
@@ -11,20 +11,43 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-
-from tests.mutants import MUTANTS, Mutant
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = ("src", "tests", "scripts", "docs", "examples", "README.md", "pyproject.toml")
 LONGEST_SECONDS = 180
+
+
+class Mutant(NamedTuple):
+    """A bug: in `file` (below src/omniq), `old` becomes `new`, which `tests` must find."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+    def applied(self, text: str) -> str:
+        """Return the text of its file with the bug in it.
+
+        Raises:
+            ValueError: it does not fit the file any more, or what it makes of it is no Python.
+        """
+        if text.count(self.old) != 1:
+            raise ValueError(f"its text is in the file {text.count(self.old)} times")
+        mutated = text.replace(self.old, self.new)
+        compile(mutated, self.file, "exec")
+        return mutated
 
 
 class Copy:
@@ -42,7 +65,7 @@ class Copy:
     def passes(self, tests: str) -> bool:
         """Run these tests; whether all pass in time."""
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider"]
-        process = subprocess.Popen(  # noqa: S603 - pytest, of this environment
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and list
             [*command, "--basetemp", str(self.folder / "tmp"), *shlex.split(tests)],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(self.folder / "src")},
@@ -53,28 +76,26 @@ class Copy:
         try:
             return process.wait(LONGEST_SECONDS) == 0
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             return False
 
-    def survives(self, mutant: Mutant) -> bool:
-        """Whether the tests of a mutant miss it."""
+    def verdict_on(self, mutant: Mutant) -> str:
+        """Sow a mutant, run its tests, and take it out again."""
         path = self.folder / "src" / "omniq" / mutant.file
         original = path.read_text(encoding="utf-8")
-        path.write_text(original.replace(mutant.old, mutant.new), encoding="utf-8")
         try:
-            return self.passes(mutant.tests)
+            path.write_text(mutant.applied(original), encoding="utf-8")
+            return "SURVIVES" if self.passes(mutant.tests) else "killed"
+        except (ValueError, SyntaxError) as error:
+            return f"STALE: {error}"
         finally:
             path.write_text(original, encoding="utf-8")
 
 
-def is_stale(mutant: Mutant) -> bool:
-    """Whether the text to replace is not in its file exactly once."""
-    text = (ROOT / "src" / "omniq" / mutant.file).read_text(encoding="utf-8")
-    return text.count(mutant.old) != 1
-
-
-def tried(copies: list[Copy], items: list[str] | list[Mutant]) -> Iterator[tuple[str, str, float]]:
+def verdicts(
+    copies: Sequence[Copy], items: Sequence[str | Mutant]
+) -> Iterator[tuple[str, str, float]]:
     """Yield name, verdict and seconds of each mutant, or of each set of tests without one."""
     idle: SimpleQueue[Copy] = SimpleQueue()
     for copy in copies:
@@ -83,10 +104,10 @@ def tried(copies: list[Copy], items: list[str] | list[Mutant]) -> Iterator[tuple
     def run(item: str | Mutant) -> tuple[str, str, float]:
         copy, started_at = idle.get(), time.monotonic()
         try:
-            if isinstance(item, str):
-                name, verdict = item, "passes" if copy.passes(item) else "FAILS"
+            if isinstance(item, Mutant):
+                name, verdict = item.name, copy.verdict_on(item)
             else:
-                name, verdict = item.name, "SURVIVES" if copy.survives(item) else "killed"
+                name, verdict = item, "passes" if copy.passes(item) else "FAILS"
         finally:
             idle.put(copy)
         return name, verdict, time.monotonic() - started_at
@@ -95,32 +116,33 @@ def tried(copies: list[Copy], items: list[str] | list[Mutant]) -> Iterator[tuple
         yield from pool.map(run, items)
 
 
+def show(found: Iterator[tuple[str, str, float]]) -> list[str]:
+    """Print each verdict as it comes; return them all."""
+    seen: list[str] = []
+    for name, verdict, seconds in found:
+        print(f"{verdict:8} {seconds:6.1f} s  {name}", flush=True)
+        seen.append(verdict)
+    return seen
+
+
 def main() -> int:
     """Run; return 1 if a mutant survived or is stale, or if tests fail without one."""
-    parser = argparse.ArgumentParser(
-        description="Does the suite find the bugs of tests/mutants.py?"
-    )
+    parser = argparse.ArgumentParser(description="Does the suite find the bugs sown in the code?")
     parser.add_argument("words", nargs="*", help="only mutants whose names contain one of these")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     options = parser.parse_args()
-    chosen = [m for m in MUTANTS if not options.words or any(w in m.name for w in options.words)]
-    stale = [mutant for mutant in chosen if is_stale(mutant)]
-    for mutant in stale:
-        print(f"STALE             {mutant.name} ({mutant.file})")
-    chosen = [mutant for mutant in chosen if mutant not in stale]
-    verdicts: list[str] = []
+    listed = tomllib.loads((ROOT / "tests" / "mutants.toml").read_text(encoding="utf-8"))
+    mutants = [Mutant(**fields) for fields in listed["mutant"]]
+    if options.words:
+        mutants = [one for one in mutants if any(word in one.name for word in options.words)]
     with tempfile.TemporaryDirectory(prefix="omniq-mutants-") as folder:
         copies = [Copy(Path(folder, str(n))) for n in range(options.jobs)]
-        for items in (sorted({mutant.tests for mutant in chosen}), chosen):
-            for name, verdict, seconds in tried(copies, items):
-                verdicts.append(verdict)
-                print(f"{verdict:8} {seconds:6.1f} s  {name}", flush=True)
-            if "FAILS" in verdicts:
-                print("Some tests fail without any bug; mend that first.")
-                return 1
-    missed = verdicts.count("SURVIVES")
-    print(f"{verdicts.count('killed')} killed, {missed} survived, {len(stale)} stale")
-    return 1 if missed or stale else 0
+        if "FAILS" in show(verdicts(copies, sorted({mutant.tests for mutant in mutants}))):
+            print("Some tests fail without any bug; mend that first.")
+            return 1
+        seen = show(verdicts(copies, mutants))
+    print(f"{seen.count('killed')} of {len(seen)} killed")
+    return int(seen.count("killed") < len(seen))
 
 
 if __name__ == "__main__":

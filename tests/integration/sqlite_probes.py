@@ -28,7 +28,11 @@ def held_write_lock(database: Database) -> Generator[None]:
     lock.close()
 
 
+others: set[threading.Thread] = set()
+"""Threads that ran before the test did: those of another test's database are none of its business."""
+
+
 def open_threads() -> list[str]:
-    """Return the names of the threads of open databases."""
-    names = [thread.name for thread in threading.enumerate()]
+    """Return the names of the threads of databases that were opened since `others` was taken."""
+    names = [thread.name for thread in threading.enumerate() if thread not in others]
     return [name for name in names if name.startswith(("omniq-sqlite", "omniq-wake"))]

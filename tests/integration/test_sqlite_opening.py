@@ -22,7 +22,14 @@ from omniq.storage.local import filesystem
 from omniq.storage.local.filesystem import companion_folder, filesystem_of
 from omniq.storage.sqlite import Database, SQLiteQueue, SQLiteResultStorage
 from omniq.storage.sqlite import database as module
-from tests.integration.sqlite_probes import open_threads
+from tests.integration.sqlite_probes import open_threads, others
+
+
+@pytest.fixture(autouse=True)
+def _only_ours() -> None:
+    """Count from here: another test's threads, in the same process, may still be ending."""
+    others.clear()
+    others.update(threading.enumerate())
 
 
 @pytest.fixture

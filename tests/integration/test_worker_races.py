@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from omniq import OmniQ, Worker, current_task
+import pytest
+
+from omniq import OmniQ, TaskStatus, Worker, current_task
 from omniq.backend.memory import MemoryBackend
+from omniq.clock import utcnow
+from omniq.exceptions import StorageUnavailableError
+from omniq.models.event import EventType
+from omniq.models.result import TaskResult
 from omniq.models.task import Task
+from omniq.storage.base import BaseResultStorage, Change, Lease
 from omniq.storage.memory import MemoryQueue
 from omniq.testing.waiting import wait_until
 
@@ -134,3 +141,85 @@ async def test_a_worker_that_claims_its_own_lost_task_stops_the_lost_run(tmp_pat
         assert log == ["start 1", "cancelled 1", "start 2"]
         worker.stop()
         await working
+
+
+class Unreachable(MemoryQueue):
+    """A queue that heartbeats do not get through to."""
+
+    async def _extend(
+        self, leases: list[Lease], lease_seconds: float, now: datetime | None
+    ) -> list[Task]:
+        raise StorageUnavailableError("no route to the store")
+
+
+@pytest.mark.parametrize("queue_class", [MemoryQueue, Unreachable])
+async def test_a_run_whose_lease_is_lost_is_stopped(queue_class: type[MemoryQueue]) -> None:
+    """Because a heartbeat says so, or because none got through for too long."""
+    queue = queue_class()
+    app = application(queue)
+    started, cancelled = asyncio.Event(), asyncio.Event()
+
+    @app.task
+    async def endless() -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async with app:
+        handle = await endless.enqueue()
+        worker = Worker(app, lease_seconds=0.6, cleanup=False, schedules=False)
+        working = asyncio.create_task(worker.run())
+        await started.wait()
+        later = utcnow() + timedelta(hours=1)
+        await queue.claim(["default"], worker_id="thief", lease_token="t", now=later)
+        await wait_until(cancelled.is_set, description="the run was stopped")
+        worker.stop()
+        await working
+
+        task = await handle.task()
+        assert (task.status, task.worker_id) == (TaskStatus.RUNNING, "thief")
+        assert worker.counts[EventType.LEASE_LOST] == 1
+
+
+class LosingAnswers(MemoryQueue):
+    """A queue whose first answer to `finish` gets lost on its way back."""
+
+    lost = 0
+
+    async def finish(
+        self,
+        changes: Sequence[Change],
+        results: Sequence[TaskResult],
+        storage: BaseResultStorage,
+        *,
+        now: datetime | None = None,
+    ) -> list[bool]:
+        won = await super().finish(changes, results, storage, now=now)
+        if not self.lost:
+            self.lost = 1
+            raise StorageUnavailableError("the connection broke")
+        return won
+
+
+async def test_an_end_whose_answer_got_lost_counts_once() -> None:
+    """The second try finds the task ended: by this very run, so nothing was lost."""
+    queue = LosingAnswers()
+    app = application(queue)
+
+    @app.task
+    async def answer() -> int:
+        return 42
+
+    async with app:
+        handle = await answer.enqueue()
+        worker = Worker(app, burst=True, cleanup=False, schedules=False)
+        await worker.run()
+
+        assert queue.lost == 1
+        assert await handle.result(timeout=5) == 42
+        assert worker.counts[EventType.COMPLETED] == 1
+        events = [str(event.event_type) for event in await handle.events()]
+        assert events == ["ENQUEUED", "STARTED", "COMPLETED"]

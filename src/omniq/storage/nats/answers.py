@@ -19,6 +19,20 @@ class Stored(NamedTuple):
     data: bytes
 
 
+class Look(NamedTuple):
+    """What `Stream.look` saw.
+
+    Attributes:
+        more: for each pattern, the sequence of the next message; 0 if there is none.
+        also: the messages that were to be read too.
+        up_to: the last sequence of the stream just before it looked; 0 if it is not known.
+    """
+
+    more: list[int]
+    also: list[Stored]
+    up_to: int
+
+
 class PubAck(msgspec.Struct):
     """The answer to a publish, a delete or a purge."""
 
@@ -82,8 +96,16 @@ def stored_in(delivery: Delivery) -> Stored:
 
 def _header(headers: bytes, name: bytes) -> bytes:
     """Return the value the server appended; headers of ours come before."""
-    start = headers.rfind(name) + len(name)
+    start = headers.rfind(name)
+    if start < 0:
+        return b""
+    start += len(name)
     return headers[start : headers.find(b"\r\n", start)]
+
+
+def last_sequence(answer: list[Delivery]) -> int:
+    """Return the last sequence of the stream when it answered for the last of some subjects."""
+    return int(_header(answer[-1].headers or b"", b"\r\nNats-UpTo-Sequence: ") or 0)
 
 
 def number_pending(answer: list[Delivery]) -> int:

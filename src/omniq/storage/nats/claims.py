@@ -13,7 +13,7 @@ from omniq.models.task import Task, TaskStatus
 from omniq.storage.nats.cursor import PAGE, Cursor
 from omniq.storage.nats.dependants import Dependants
 from omniq.storage.nats.line import Line, is_due
-from omniq.storage.nats.places import READY, TIMED
+from omniq.storage.nats.places import PAUSED, READY, TIMED
 from omniq.storage.nats.records import Record, bare_task
 from omniq.storage.nats.shelf import ATTEMPTS, Shelf, becoming
 
@@ -99,6 +99,10 @@ class Claims:
         lanes = (self._lanes.get(queue) for queue in queues if queue not in self._paused)
         return any(lane is not None and lane.line.has_ready() for lane in lanes)
 
+    def is_paused(self, queue: str) -> bool:
+        """Whether a queue is paused, by the last look."""
+        return queue in self._paused
+
     async def close(self) -> None:
         """Forget everything; let the server forget our cursors."""
         lanes, self._lanes = self._lanes, {}
@@ -150,15 +154,28 @@ class Claims:
         ]
 
     async def _take_in(self, queues: Sequence[str]) -> None:
-        """Read what arrived since the last look: one round trip, unless it is a great deal."""
-        places = self._shelf.places
-        halted, *fills = await _all_of(
-            self._shelf.stream.last([places.paused(queue) for queue in queues]),
-            *(self._fill(self.lane(queue)) for queue in queues),
+        """Read what arrived since the last look: one round trip, unless it is a great deal.
+
+        A cursor hears of a message a moment after it is stored. So the stream itself is asked too
+        whether there is more, and if so, the cursor is read until it has got there.
+        """
+        places, stream = self._shelf.places, self._shelf.stream
+        lanes = [self.lane(queue) for queue in queues]
+        patterns = [places.some(READY, queue=queue) for queue in queues]
+        also = [subject(queue) for queue in queues for subject in (places.paused, places.name)]
+        looked, *fills = await _all_of(
+            stream.look(patterns, [lane.cursor.position for lane in lanes], also),
+            *map(self._fill, lanes),
         )
+        waiting: list[Record] = [record for fill in fills for record in fill]
+        for lane, sequence in zip(lanes, looked.more, strict=True):
+            waiting += await self._fill_up_to(lane, sequence)
+            if not sequence:
+                lane.cursor.position = max(lane.cursor.position, looked.up_to)
         self._paused.difference_update(queues)
-        self._paused |= {places.queue_of(stored.subject) for stored in halted}
-        waiting = [record for fill in fills for record in fill]
+        self._paused |= {
+            places.queue_of(stored.subject) for stored in looked.also if stored.data == PAUSED
+        }
         if waiting:
             await self._dependants.look_after(waiting, utcnow())
 
@@ -174,6 +191,16 @@ class Claims:
                     lane.line.add(record)
             if len(page) < PAGE:
                 break
+        return waiting
+
+    async def _fill_up_to(self, lane: Lane, sequence: int) -> list[Record]:
+        """Take in what is new until a message that is known to be there."""
+        waiting: list[Record] = []
+        for _ in range(ATTEMPTS):
+            if lane.cursor.position >= sequence or len(lane.line) >= LOOK_AHEAD:
+                break
+            await asyncio.sleep(0.0005)
+            waiting += await self._fill(lane)
         return waiting
 
     async def _ring(self, queue: str, now: datetime) -> None:

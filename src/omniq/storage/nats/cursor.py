@@ -141,7 +141,7 @@ class Cursor:
     def _taken(self, page: list[Delivery]) -> list[Stored]:
         stored = [Stored(one.subject.decode(), _sequence(one.reply), one.data) for one in page]
         if stored:
-            self.position = stored[-1].sequence
+            self.position = max(self.position, stored[-1].sequence)
         return stored
 
 

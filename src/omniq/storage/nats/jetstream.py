@@ -20,8 +20,10 @@ from omniq.exceptions import PayloadTooLargeError, SchemaError, StorageError
 from omniq.storage.nats import errors
 from omniq.storage.nats.answers import (
     Info,
+    Look,
     Stored,
     is_crowded,
+    last_sequence,
     number_pending,
     read_ack,
     read_answer,
@@ -178,6 +180,37 @@ class Stream:
             [{"next_by_subj": one, "seq": max(1, start), "batch": PAGE} for one in patterns]
         )
 
+    async def look(
+        self, patterns: Sequence[str], after: Sequence[int], also: Sequence[str]
+    ) -> Look:
+        """See whether there is more on each pattern after a sequence, and read `also`, in one trip.
+
+        With several replicas nothing is promised but `also`.
+        """
+        if self.replicated:
+            return Look([0] * len(patterns), await self.last(also), 0)
+        singles = [
+            self._get_frame({"next_by_subj": pattern, "seq": sequence + 1})
+            for pattern, sequence in zip(patterns, after, strict=True)
+        ]
+        many = [self._get_frame({"multi_last": list(also)})]
+
+        async def work(wire: Wire) -> tuple[list[list[Delivery]], list[Delivery]]:
+            # In this order: what is known of the end of the stream is known before it is searched.
+            known, found = await asyncio.gather(wire.collect(many), wire.ask(singles))
+            return known, found
+
+        (known,), found = await self._server.call(work, again=True)
+        self._check_read(known[-1])
+        for one in found:
+            if one.status:
+                self._check_read(one)
+        return Look(
+            [0 if one.status else stored_in(one).sequence for one in found],
+            [stored_in(one) for one in known[:-1]],
+            last_sequence(known),
+        )
+
     async def all(self, pattern: str) -> list[Stored]:
         """Return the last message of every matching subject (streams with one a subject)."""
         if self.replicated:
@@ -287,11 +320,12 @@ class Stream:
             await self.ensure()
         answers = await self._server.call(work, again=True, items=len(frames))
         for answer in answers:
-            if answer[-1].status not in {204, 404}:
-                self._refuse_read(answer[-1])
+            self._check_read(answer[-1])
         return answers
 
-    def _refuse_read(self, last: Delivery) -> None:
+    def _check_read(self, last: Delivery) -> None:
+        if last.status in {204, 404}:
+            return
         if last.status == 503:
             self._is_doubtful = True
             raise errors.no_responders(str(self._server), f"stream {self.name}")

@@ -32,6 +32,8 @@ NEVER = datetime(2200, 1, 1, tzinfo=UTC)
 ODD = timedelta(minutes=10)
 """A final task whose `finished_at` is further from the present is kept apart."""
 
+PAUSED = b"paused"
+"""What is stored for a paused queue."""
 LETTERS: dict[TaskStatus, str] = {
     TaskStatus.PENDING: "p",
     TaskStatus.SCHEDULED: "s",

@@ -24,7 +24,7 @@ from omniq.storage.nats.frames import Frame
 from omniq.storage.nats.inserts import Inserts
 from omniq.storage.nats.link import NATSServer
 from omniq.storage.nats.listing import Listing
-from omniq.storage.nats.places import GROUPS, READY, TIMED, Places
+from omniq.storage.nats.places import GROUPS, PAUSED, READY, TIMED, Places
 from omniq.storage.nats.purges import Purges
 from omniq.storage.nats.records import TaskCodec
 from omniq.storage.nats.shelf import Shelf
@@ -184,7 +184,7 @@ class NATSQueue(NATSComponent, BaseQueue):
     async def _set_paused(self, queue_name: str, paused: bool) -> None:
         subject = self._places.paused(queue_name)
         if paused:
-            await self.stream.publish([Frame(subject, b"paused")])
+            await self.stream.publish([Frame(subject, PAUSED)])
             return
         await self.stream.purge(subject)
         await self._signals.tell([self._places.resumed(queue_name)])
@@ -209,17 +209,20 @@ class NATSQueue(NATSComponent, BaseQueue):
 
     async def _wait(self, queues: list[str], timeout: float) -> None:
         ears, claims = self._ears.get(), self.claims.get()
-        patterns = {queue: self._places.wakes(queue) for queue in queues}
+        queue_of = {self._places.wakes(queue): queue for queue in queues}
         ends_at = time.monotonic() + timeout
         longest = REPLICATED_SLEEP_SECONDS if self.stream.replicated else LONGEST_SLEEP_SECONDS
+        is_stale = False
         while True:
-            if await ears.listen(list(patterns.values())):
+            if await ears.listen(list(queue_of)) or is_stale:
                 await claims.look(queues, None)
             left = ends_at - time.monotonic()
             if claims.has_ready(queues) or left <= 0:
                 return
-            if not await ears.heard(list(patterns.values()), min(left, longest)):
-                await claims.look(queues, None)
+            heard = await ears.heard(list(queue_of), min(left, longest))
+            if any(not claims.is_paused(queue_of[pattern]) for pattern in heard):
+                return
+            is_stale = not heard
 
     async def _wait_final(self, task_ids: list[str], timeout: float) -> None:
         ends_at = time.monotonic() + timeout

@@ -94,8 +94,11 @@ class Ears:
         await self._server.call(begin)
         return True
 
-    async def heard(self, patterns: Sequence[str], seconds: float) -> bool:
-        """Wait until something is heard on one of the patterns, which ends its listening."""
+    async def heard(self, patterns: Sequence[str], seconds: float) -> set[str]:
+        """Wait until something is heard; return on which patterns, which ends their listening.
+
+        The end of the connection ends it too, but nothing was heard then.
+        """
         events = {pattern: self._listening[pattern][0] for pattern in patterns}
         waits = [asyncio.ensure_future(event.wait()) for event in events.values()]
         try:
@@ -103,9 +106,14 @@ class Ears:
         finally:
             for wait in waits:
                 wait.cancel()
+        heard: set[str] = set()
         for pattern, event in events.items():
             known = self._listening.get(pattern)
-            if event.is_set() and known is not None and known[0] is event:
+            if not event.is_set():
+                continue
+            if known is not None and known[0] is event:
                 del self._listening[pattern]
                 known[1].when_lost(event.set, forget=True)
-        return any(event.is_set() for event in events.values())
+            if known is None or not known[1].is_closed:
+                heard.add(pattern)
+        return heard
