@@ -29,7 +29,7 @@ def held_write_lock(database: Database) -> Generator[None]:
 
 
 others: set[threading.Thread] = set()
-"""Threads that ran before the test did: those of another test's database are none of its business."""
+"""Threads that ran before the test did: those of another test are none of its business."""
 
 
 def open_threads() -> list[str]:
