@@ -251,7 +251,7 @@ class TestLines:
         assert taken == [f"t{n:04}" for n in range(2500)]
 
     async def test_a_cursor_the_server_forgot_is_made_anew(self, queue: NATSQueue) -> None:
-        """It goes on where it was."""
+        """It begins again; what is known is not taken twice."""
         await queue.enqueue(task("a"))
         assert await queue.dequeue() is not None
         cursor = queue.claims.get().lane("default").cursor

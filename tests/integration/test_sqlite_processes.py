@@ -7,6 +7,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -117,6 +118,32 @@ async def test_workers_of_one_process_are_never_taken_for_dead(
     await queue.withdraw("w1")
     await queue.withdraw("w2")
     assert await start("bury", path).says() == {"dead": []}
+
+
+def test_a_worker_that_is_just_announced_is_not_taken_for_dead(tmp_path: Path) -> None:
+    """One worker of a process looks for the dead in the very moment another one starts."""
+    found: list[str] = []
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            with liveness.dead_workers(tmp_path) as dead:
+                found.extend(dead)
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # lets the threads meet at every step
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for n in range(300):
+            liveness.hold(tmp_path, f"w{n}")
+            liveness.let_go(tmp_path, f"w{n}")
+    finally:
+        done.set()
+        looking.join()
+        sys.setswitchinterval(usual)
+
+    assert found == []
 
 
 async def test_a_worker_seen_by_another_path_is_not_taken_for_dead(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from omniq import lifecycle
 from omniq.clock import utcnow
 from omniq.models.task import Task, TaskStatus
+from omniq.storage.nats.answers import Look
 from omniq.storage.nats.cursor import PAGE, Cursor
 from omniq.storage.nats.dependants import Dependants
 from omniq.storage.nats.line import Line, is_due
@@ -157,21 +158,23 @@ class Claims:
         """Read what arrived since the last look: one round trip, unless it is a great deal.
 
         A cursor hears of a message a moment after it is stored. So the stream itself is asked too
-        whether there is more, and if so, the cursor is read until it has got there.
+        whether there is more, and if so, the cursor is read again.
         """
-        places, stream = self._shelf.places, self._shelf.stream
+        places = self._shelf.places
         lanes = [self.lane(queue) for queue in queues]
         patterns = [places.some(READY, queue=queue) for queue in queues]
         also = [subject(queue) for queue in queues for subject in (places.paused, places.name)]
-        looked, *fills = await _all_of(
-            stream.look(patterns, [lane.cursor.position for lane in lanes], also),
-            *map(self._fill, lanes),
-        )
-        waiting: list[Record] = [record for fill in fills for record in fill]
-        for lane, sequence in zip(lanes, looked.more, strict=True):
-            waiting += await self._fill_up_to(lane, sequence)
-            if not sequence:
-                lane.cursor.position = max(lane.cursor.position, looked.up_to)
+        waiting: list[Record] = []
+        looked = Look([], [], 0)
+        for attempt in range(ATTEMPTS):
+            positions = [lane.cursor.position for lane in lanes]
+            looked, *fills = await _all_of(
+                self._shelf.stream.look(patterns, positions, also), *map(self._fill, lanes)
+            )
+            waiting += [record for fill in fills for record in fill]
+            if _got_all(lanes, looked):
+                break
+            await asyncio.sleep(0.0002 * attempt)
         self._paused.difference_update(queues)
         self._paused |= {
             places.queue_of(stored.subject) for stored in looked.also if stored.data == PAUSED
@@ -191,16 +194,6 @@ class Claims:
                     lane.line.add(record)
             if len(page) < PAGE:
                 break
-        return waiting
-
-    async def _fill_up_to(self, lane: Lane, sequence: int) -> list[Record]:
-        """Take in what is new until a message that is known to be there."""
-        waiting: list[Record] = []
-        for _ in range(ATTEMPTS):
-            if lane.cursor.position >= sequence or len(lane.line) >= LOOK_AHEAD:
-                break
-            await asyncio.sleep(0.0005)
-            waiting += await self._fill(lane)
         return waiting
 
     async def _ring(self, queue: str, now: datetime) -> None:
@@ -264,6 +257,16 @@ class Claims:
             pattern = self._shelf.places.some(READY, queue=queue)
             lane = self._lanes[queue] = Lane(Line(), self._shelf.stream.cursor(pattern))
         return lane
+
+
+def _got_all(lanes: Sequence[Lane], looked: Look) -> bool:
+    """Whether every lane has what was there; where there was nothing, its search goes on later."""
+    for lane, sequence in zip(lanes, looked.more, strict=True):
+        if not sequence:
+            lane.cursor.position = max(lane.cursor.position, looked.up_to)
+        elif lane.cursor.position < sequence and len(lane.line) < LOOK_AHEAD:
+            return False
+    return True
 
 
 async def _all_of(*calls: Awaitable[Any]) -> list[Any]:

@@ -36,17 +36,28 @@ class Cursor:
         stream: the name of the stream.
         pattern: which subjects.
         position: the sequence after which to begin.
+        rereads: begin there again when the connection or the server's memory of it was lost, and
+            not where it ended: after a crash a server may count on from an earlier sequence.
 
     Attributes:
         position: the sequence of the last message read.
         name: what the server calls it; None while it does not know it.
     """
 
-    def __init__(self, server: NATSServer, stream: str, pattern: str, position: int = 0) -> None:
+    def __init__(
+        self,
+        server: NATSServer,
+        stream: str,
+        pattern: str,
+        position: int = 0,
+        *,
+        rereads: bool = False,
+    ) -> None:
         self.position = position
         self._server = server
         self._stream = stream
         self._pattern = pattern
+        self._again_from = position if rereads else None
         self.name: str | None = None
 
     async def next(self) -> list[Stored]:
@@ -89,6 +100,8 @@ class Cursor:
 
     async def _create(self) -> None:
         name = uuid4().hex
+        if self._again_from is not None:
+            self.position = self._again_from
         config = {
             "name": name,
             "filter_subject": self._pattern,

@@ -1,3 +1,4 @@
+# length: one class, the only place that talks to the server; its calls share its error mapping
 """`Stream`: what JetStream can do for a store, for any number of items at the cost of one trip.
 
 The streams of this backend keep the last message of each subject (or every message, for events).
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 SUBJECTS_PER_READ = 500
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 BATCH_ATTEMPTS = 100
+LAG_ATTEMPTS = 20
+LAG_SECONDS = 0.005
 
 
 def lines(headers: dict[str, object]) -> bytes:
@@ -158,21 +161,35 @@ class Stream:
 
     async def pages(self, pattern: str, *, start: int = 1) -> AsyncIterator[list[Stored]]:
         """Yield the messages on matching subjects from sequence `start` on, a page at a time."""
+        for attempt in range(LAG_ATTEMPTS):
+            end = await self._last_on(pattern) if self.replicated else 0
+            async for page in self._pages(pattern, start):
+                yield page
+                start = page[-1].sequence + 1
+            if start > end:
+                return
+            await asyncio.sleep(LAG_SECONDS * attempt)  # a replica that lags behind the leader
+
+    async def _pages(self, pattern: str, start: int) -> AsyncIterator[list[Stored]]:
         (page,) = await self.first_pages([pattern], start)
         if page:
             yield page
         if len(page) < PAGE:
             return
-        cursor = self.cursor(pattern, page[-1].sequence)
+        cursor = Cursor(self._server, self.name, pattern, page[-1].sequence)
         while page := await cursor.next():
             yield page
             if len(page) < PAGE:
                 break
         await cursor.close()
 
-    def cursor(self, pattern: str, position: int = 0) -> Cursor:
-        """Return a cursor that begins after a sequence."""
-        return Cursor(self._server, self.name, pattern, position)
+    async def _last_on(self, pattern: str) -> int:
+        found = await self._last_by_leader([pattern])
+        return found[0].sequence if found else 0
+
+    def cursor(self, pattern: str) -> Cursor:
+        """Return a cursor that follows a pattern from the beginning."""
+        return Cursor(self._server, self.name, pattern, rereads=True)
 
     async def first_pages(self, patterns: Sequence[str], start: int = 1) -> list[list[Stored]]:
         """Return the first page of each pattern from a sequence on, all in one round trip."""
@@ -183,16 +200,15 @@ class Stream:
     async def look(
         self, patterns: Sequence[str], after: Sequence[int], also: Sequence[str]
     ) -> Look:
-        """See whether there is more on each pattern after a sequence, and read `also`, in one trip.
-
-        With several replicas nothing is promised but `also`.
-        """
-        if self.replicated:
-            return Look([0] * len(patterns), await self.last(also), 0)
-        singles = [
-            self._get_frame({"next_by_subj": pattern, "seq": sequence + 1})
+        """See whether there is more on each pattern after a sequence, and read `also`."""
+        requests = [
+            {"next_by_subj": pattern, "seq": sequence + 1}
             for pattern, sequence in zip(patterns, after, strict=True)
         ]
+        if self.replicated:
+            known, more = await self.last(also), await self._by_leader(requests)
+            return Look([0 if one is None else one.sequence for one in more], known, 0)
+        singles = [self._get_frame(request) for request in requests]
         many = [self._get_frame({"multi_last": list(also)})]
 
         async def work(wire: Wire) -> tuple[list[list[Delivery]], list[Delivery]]:
@@ -200,15 +216,13 @@ class Stream:
             known, found = await asyncio.gather(wire.collect(many), wire.ask(singles))
             return known, found
 
-        (known,), found = await self._server.call(work, again=True)
-        self._check_read(known[-1])
-        for one in found:
-            if one.status:
-                self._check_read(one)
+        (last,), found = await self._server.call(work, again=True)
+        for one in (last[-1], *(one for one in found if one.status)):
+            self._check_read(one)
         return Look(
             [0 if one.status else stored_in(one).sequence for one in found],
-            [stored_in(one) for one in known[:-1]],
-            last_sequence(known),
+            [stored_in(one) for one in last[:-1]],
+            last_sequence(last),
         )
 
     async def all(self, pattern: str) -> list[Stored]:
@@ -285,24 +299,23 @@ class Stream:
             )
 
     async def _last_by_leader(self, subjects: Sequence[str]) -> list[Stored]:
-        answers = await self._ask(
-            [
-                Frame(
-                    f"$JS.API.STREAM.MSG.GET.{self.name}",
-                    json.dumps({"last_by_subj": subject}).encode(),
-                )
-                for subject in subjects
-            ],
-            again=True,
-        )
-        found: list[Stored] = []
-        for answer in answers:
+        found = await self._by_leader([{"last_by_subj": subject} for subject in subjects])
+        return [one for one in found if one is not None]
+
+    async def _by_leader(self, requests: Sequence[dict[str, Any]]) -> list[Stored | None]:
+        subject = f"$JS.API.STREAM.MSG.GET.{self.name}"
+        frames = [Frame(subject, json.dumps(request).encode()) for request in requests]
+        found: list[Stored | None] = []
+        for answer in await self._ask(frames, again=True):
             read = read_answer(answer.data)
-            if read.message is not None:
-                data = base64.b64decode(read.message.data)
-                found.append(Stored(read.message.subject, read.message.seq, data))
-            elif read.error is not None and read.error.err_code not in errors.NOT_FOUND:
+            if read.error is not None and read.error.err_code not in errors.NOT_FOUND:
                 self._raise(read.error, "read")
+            message = read.message
+            if message is None:
+                found.append(None)
+                continue
+            data = base64.b64decode(message.data)
+            found.append(Stored(message.subject, message.seq, data))
         return found
 
     async def _direct(self, requests: Sequence[dict[str, Any]]) -> list[list[Stored]]:

@@ -33,8 +33,6 @@ from omniq.storage.queue import BaseQueue
 from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
 
 LONGEST_SLEEP_SECONDS = 5.0
-REPLICATED_SLEEP_SECONDS = 1.0
-"""The replica that is read may lag behind the signal."""
 FINAL_POLL_SECONDS = 0.5
 LISTENED_IDS = 100
 MOVED_LOOKED_AT = 1000
@@ -211,7 +209,6 @@ class NATSQueue(NATSComponent, BaseQueue):
         ears, claims = self._ears.get(), self.claims.get()
         queue_of = {self._places.wakes(queue): queue for queue in queues}
         ends_at = time.monotonic() + timeout
-        longest = REPLICATED_SLEEP_SECONDS if self.stream.replicated else LONGEST_SLEEP_SECONDS
         is_stale = False
         while True:
             if await ears.listen(list(queue_of)) or is_stale:
@@ -219,7 +216,7 @@ class NATSQueue(NATSComponent, BaseQueue):
             left = ends_at - time.monotonic()
             if claims.has_ready(queues) or left <= 0:
                 return
-            heard = await ears.heard(list(queue_of), min(left, longest))
+            heard = await ears.heard(list(queue_of), min(left, LONGEST_SLEEP_SECONDS))
             if any(not claims.is_paused(queue_of[pattern]) for pattern in heard):
                 return
             is_stale = not heard
