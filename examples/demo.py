@@ -35,7 +35,7 @@ from omniq import TaskEvent, TaskStatus  # noqa: E402
 from omniq.models.task import FINAL_STATUSES  # noqa: E402
 
 console = Console()
-COMMAND = "python -m omniq"
+COMMAND = os.path.relpath(Path(sys.executable).with_name("omniq"))
 
 
 def find_files(limit: int) -> list[str]:
@@ -56,7 +56,8 @@ def start_workers(processes: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "omniq", "worker", str(HERE / "digests.py")]
     options = ["--processes", str(processes), "--queues", "default,ticks"]
     options += ["--concurrency", "8", "--log-level", "ERROR"]
-    return subprocess.Popen([*command, *options])  # noqa: S603 - our own command
+    with STORE.with_name("workers.log").open("wb") as log:
+        return subprocess.Popen([*command, *options], stderr=log)  # noqa: S603 - our own command
 
 
 async def watch(total: int, late: Path, workers: subprocess.Popen[bytes]) -> float:
