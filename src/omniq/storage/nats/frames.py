@@ -30,3 +30,8 @@ class Delivery(NamedTuple):
             return 0
         code = self.headers[len(_STATUS) : len(_STATUS) + 3]
         return int(code) if code.isdigit() else 0
+
+
+def lines(headers: dict[str, object]) -> bytes:
+    """Return headers as a `Frame` takes them."""
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()

@@ -10,8 +10,8 @@ from omniq import lifecycle
 from omniq.exceptions import CapabilityError, StaleTaskError
 from omniq.models.task import Task, TaskStatus
 from omniq.storage.nats.dependants import Dependants, final_of
-from omniq.storage.nats.frames import Frame
-from omniq.storage.nats.jetstream import EXPECTED, lines
+from omniq.storage.nats.frames import Frame, lines
+from omniq.storage.nats.jetstream import EXPECTED
 from omniq.storage.nats.records import Record, head_of
 from omniq.storage.nats.shelf import ATTEMPTS, Shelf, Write
 from omniq.storage.taskstore import Inserted

@@ -33,7 +33,7 @@ from omniq.storage.nats.answers import (
 )
 from omniq.storage.nats.cursor import PAGE, Cursor
 from omniq.storage.nats.errors import Problem
-from omniq.storage.nats.frames import Delivery, Frame
+from omniq.storage.nats.frames import Delivery, Frame, lines
 from omniq.storage.nats.link import NATSServer
 
 if TYPE_CHECKING:
@@ -44,11 +44,6 @@ EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 BATCH_ATTEMPTS = 100
 LAG_ATTEMPTS = 20
 LAG_SECONDS = 0.005
-
-
-def lines(headers: dict[str, object]) -> bytes:
-    """Return headers as a `Frame` takes them."""
-    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
 
 
 class Stream:

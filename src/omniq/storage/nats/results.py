@@ -23,8 +23,8 @@ from omniq.storage.nats.component import (
     token,
     untoken,
 )
-from omniq.storage.nats.frames import Frame
-from omniq.storage.nats.jetstream import EXPECTED, Stream, lines
+from omniq.storage.nats.frames import Frame, lines
+from omniq.storage.nats.jetstream import EXPECTED, Stream
 from omniq.storage.nats.link import NATSServer
 from omniq.storage.nats.listing import Listing
 from omniq.storage.nats.signals import Signals

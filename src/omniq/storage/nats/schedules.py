@@ -17,8 +17,8 @@ from omniq.storage.nats.component import (
     server_of,
     token,
 )
-from omniq.storage.nats.frames import Frame
-from omniq.storage.nats.jetstream import EXPECTED, Stream, lines
+from omniq.storage.nats.frames import Frame, lines
+from omniq.storage.nats.jetstream import EXPECTED, Stream
 from omniq.storage.nats.link import NATSServer
 from omniq.storage.schedules import BaseScheduleStorage
 
