@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from omniq import OmniQ, TaskStatus, Worker
-from omniq.exceptions import ConfigError
+from omniq.exceptions import ConfigError, StorageUnavailableError
 from omniq.models.task import Task
 from omniq.storage.local import liveness
+from omniq.storage.local.filesystem import companion_folder
 from omniq.storage.sqlite import SQLiteQueue
 from tests.integration.programs import Start, programs
 
@@ -77,9 +78,11 @@ async def test_a_forked_child_keeps_no_lock_of_a_parent_that_died(start: Start, 
     await program.says()
     assert await asyncio.to_thread(program.process.wait, 20) == 42
 
-    async with asyncio.timeout(15), SQLiteQueue(str(path)) as queue:
-        await queue.enqueue(Task(func="f"))
-    program.tell()
+    try:
+        async with asyncio.timeout(10), SQLiteQueue(str(path)) as queue:
+            await queue.enqueue(Task(func="f"))
+    finally:
+        program.tell()  # the child may go
 
 
 # Noticing death
@@ -92,6 +95,8 @@ async def test_a_dead_worker_ends_its_leases_and_a_live_one_keeps_them(
     await queue.enqueue(Task(func="f", id="a"))
     program = start("work", path, "w1")
     assert await program.says() == {"held": ["a"]}
+    await queue.enqueue(Task(func="f", id="b"))
+    await queue.claim(["default"], worker_id="alive", lease_token="t", lease_seconds=3600)
 
     assert await queue.end_dead_leases() == []
     assert await queue.dequeue() is None
@@ -101,6 +106,7 @@ async def test_a_dead_worker_ends_its_leases_and_a_live_one_keeps_them(
     task = await queue.dequeue()
     assert task is not None
     assert (task.id, task.claim_count, task.lost_leases) == ("a", 2, 1)
+    assert await queue.dequeue() is None
     assert await queue.end_dead_leases() == []
 
 
@@ -217,6 +223,15 @@ async def test_an_id_that_lives_in_another_process_is_refused(
 
     await queue.announce("w1")
     await queue.withdraw("w1")
+
+
+async def test_trouble_with_the_lock_files_is_a_typed_error(queue: SQLiteQueue, path: Path) -> None:
+    """The thread that sends the heartbeats gets through it; any other exception would end it."""
+    (companion_folder(path) / "omniq").touch()
+
+    for call in (queue.announce("w1"), queue.end_dead_leases(), queue.withdraw("w1")):
+        with pytest.raises(StorageUnavailableError):
+            await call
 
 
 # Damage

@@ -20,6 +20,7 @@ from omniq.models.task import Task
 from omniq.storage.local import wake
 from omniq.storage.local.filesystem import companion_folder
 from omniq.storage.sqlite import SQLiteQueue
+from omniq.storage.sqlite import queue as sqlite_queue
 from omniq.storage.sqlite.probe import DataVersion
 from omniq.testing.waiting import wait_until
 from tests.integration.programs import Start, programs
@@ -48,8 +49,9 @@ def sockets(path: Path) -> set[str]:
 
 @pytest.fixture
 def no_polling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the poll behind the sockets take an hour: who is woken was woken by a socket."""
+    """Let all that backs the sockets up take an hour: who is woken was woken by a socket."""
     monkeypatch.setattr(wake, "POLL_SECONDS", 3600.0)
+    monkeypatch.setattr(sqlite_queue, "LONGEST_WAIT_SECONDS", 3600.0)
 
 
 async def woken_by_a_put(start: Start, queue: SQLiteQueue, path: Path) -> None:
@@ -60,7 +62,7 @@ async def woken_by_a_put(start: Start, queue: SQLiteQueue, path: Path) -> None:
     await wait_until(lambda: bool(sockets(path)), description="the waiter listens")
     program.tell()
 
-    async with asyncio.timeout(15):  # `wait` itself would end after 30 s
+    async with asyncio.timeout(15):
         await waiting
     assert await queue.get_queue_size() == 1
 
@@ -175,10 +177,13 @@ async def test_a_listener_that_hangs_holds_nobody_up(queue: SQLiteQueue, path: P
 
 
 async def test_without_sockets_the_store_is_polled(
-    monkeypatch: pytest.MonkeyPatch, start: Start, queue: SQLiteQueue, path: Path
+    monkeypatch: pytest.MonkeyPatch,
+    no_polling: None,
+    start: Start,
+    queue: SQLiteQueue,
+    path: Path,
 ) -> None:
-    """Where sockets cannot be had (here: the address is refused), a change is still seen soon."""
-    monkeypatch.setattr(wake, "POLL_SECONDS", 3600.0)
+    """Where sockets cannot be had (here: no such address family), a change is still seen soon."""
     monkeypatch.delattr(socket, "AF_UNIX")
     program = start("put", path, "from-elsewhere")
     await program.says()
@@ -206,7 +211,9 @@ def test_a_probe_that_cannot_open_the_store_says_so_and_tries_again(path: Path) 
     probe.close()
 
 
-async def test_waiters_of_a_queue_that_closes_are_let_go(queue: SQLiteQueue, path: Path) -> None:
+async def test_waiters_of_a_queue_that_closes_are_let_go(
+    no_polling: None, queue: SQLiteQueue, path: Path
+) -> None:
     """Nobody waits for a store that nobody will announce anything to."""
     waiting = asyncio.create_task(queue.wait(["default"], 60))
     await wait_until(lambda: bool(sockets(path)), description="the waiter listens")

@@ -22,6 +22,7 @@ from omniq.models.task import Task
 from omniq.storage.base import BaseResultStorage, Change, Lease
 from omniq.storage.memory import MemoryQueue
 from omniq.testing.waiting import wait_until
+from omniq.worker import leases
 
 
 class SlowAnswers(MemoryQueue):
@@ -152,9 +153,12 @@ class Unreachable(MemoryQueue):
         raise StorageUnavailableError("no route to the store")
 
 
-@pytest.mark.parametrize("queue_class", [MemoryQueue, Unreachable])
-async def test_a_run_whose_lease_is_lost_is_stopped(queue_class: type[MemoryQueue]) -> None:
-    """Because a heartbeat says so, or because none got through for too long."""
+@pytest.mark.parametrize(("queue_class", "lease"), [(MemoryQueue, 3600), (Unreachable, 0.6)])
+async def test_a_run_whose_lease_is_lost_is_stopped(
+    queue_class: type[MemoryQueue], lease: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As soon as a heartbeat says so, or when none got through for too long."""
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.05)
     queue = queue_class()
     app = application(queue)
     started, cancelled = asyncio.Event(), asyncio.Event()
@@ -170,10 +174,10 @@ async def test_a_run_whose_lease_is_lost_is_stopped(queue_class: type[MemoryQueu
 
     async with app:
         handle = await endless.enqueue()
-        worker = Worker(app, lease_seconds=0.6, cleanup=False, schedules=False)
+        worker = Worker(app, lease_seconds=lease, cleanup=False, schedules=False)
         working = asyncio.create_task(worker.run())
         await started.wait()
-        later = utcnow() + timedelta(hours=1)
+        later = utcnow() + timedelta(hours=2)
         await queue.claim(["default"], worker_id="thief", lease_token="t", now=later)
         await wait_until(cancelled.is_set, description="the run was stopped")
         worker.stop()
@@ -223,3 +227,16 @@ async def test_an_end_whose_answer_got_lost_counts_once() -> None:
         assert worker.counts[EventType.COMPLETED] == 1
         events = [str(event.event_type) for event in await handle.events()]
         assert events == ["ENQUEUED", "STARTED", "COMPLETED"]
+
+
+async def test_a_worker_that_could_not_start_may_start_later(tmp_path: Path) -> None:
+    """A disk that is mounted a moment too late: the same object can be told to run again."""
+    app = OmniQ(f"sqlite:///{tmp_path}/missing/queue.db")
+    worker = Worker(app, burst=True, cleanup=False, schedules=False)
+
+    with pytest.raises(StorageUnavailableError):
+        await worker.run()
+    (tmp_path / "missing").mkdir()
+
+    await worker.run()
+    await app.disconnect()

@@ -133,24 +133,13 @@ class Worker:
             raise ConfigError(f"worker {self.id} runs already")
         self._loop, self._stops_asked = asyncio.get_running_loop(), 0
         self._stop, self._force, self._freed = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        await self.app.connect()
-        await self.app.save_schedules()
-        await self._queue.announce(self.id)
-        keeper = LeaseKeeper(
-            self._queue, self._runs, worker_id=self.id, lease_seconds=self.options.lease_seconds
-        )
-        keeper.start()
-        logger.info("worker %s serves %s", self.id, ", ".join(self.options.queues))
-        helpers = [asyncio.create_task(job) for job in self._side_jobs()]
         try:
-            await self._claim_loop()
+            await self.app.connect()
+            await self.app.save_schedules()
+            await self._queue.announce(self.id)
+            await self._work()
         finally:
-            await self._wind_up(helpers)
-            await keeper.stop()
-            with suppress(StorageError):  # the store is away: the lock falls with the process
-                await self._queue.withdraw(self.id)
             self._stop = None
-        logger.info("worker %s stopped", self.id)
 
     def run_sync(self) -> None:
         """Work in an event loop of its own until stopped; Ctrl-C winds up in order, then raises.
@@ -178,6 +167,22 @@ class Worker:
     def running(self) -> list[Task]:
         """The tasks this worker holds."""
         return [run.task for run in list(self._runs.values())]
+
+    async def _work(self) -> None:
+        keeper = LeaseKeeper(
+            self._queue, self._runs, worker_id=self.id, lease_seconds=self.options.lease_seconds
+        )
+        keeper.start()
+        logger.info("worker %s serves %s", self.id, ", ".join(self.options.queues))
+        helpers = [asyncio.create_task(job) for job in self._side_jobs()]
+        try:
+            await self._claim_loop()
+        finally:
+            await self._wind_up(helpers)
+            await keeper.stop()
+            with suppress(StorageError):  # the store is away: the lock falls with the process
+                await self._queue.withdraw(self.id)
+        logger.info("worker %s stopped", self.id)
 
     def _side_jobs(self) -> list[Coroutine[Any, Any, None]]:
         jobs: list[Coroutine[Any, Any, None]] = []

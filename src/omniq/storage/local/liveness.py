@@ -107,8 +107,10 @@ def _take(path: Path, flags: int = 0) -> int | None:
 
     try:
         fd = os.open(path, flags | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except FileNotFoundError:
-        return None
+    except OSError:
+        if flags:
+            raise
+        return None  # nobody is said to be dead because we cannot look
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

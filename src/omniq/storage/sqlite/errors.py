@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
 
 from omniq.exceptions import SchemaError, StorageError, StorageUnavailableError
 
@@ -40,6 +43,15 @@ def translated(error: sqlite3.Error | OSError, path: str) -> StorageError:
     if "no such table" in text or "no such column" in text:
         return SchemaError(f"{text}; the schema was changed by another program")
     return StorageUnavailableError(text) if base in _LATER else StorageError(text)
+
+
+@contextmanager
+def translating(path: Path) -> Generator[None]:
+    """Let errors of the file system beside a database be ours."""
+    try:
+        yield
+    except OSError as error:
+        raise translated(error, str(path)) from error
 
 
 def is_busy(error: BaseException) -> bool:

@@ -27,6 +27,7 @@ from omniq.storage.local import liveness
 from omniq.storage.local.wake import FINAL, READY
 from omniq.storage.sqlite.claims import ClaimStatements
 from omniq.storage.sqlite.database import Database, Durability
+from omniq.storage.sqlite.errors import translating
 from omniq.storage.sqlite.rows import (
     STATE_COLUMNS,
     micros,
@@ -256,13 +257,18 @@ class SQLiteQueue(BaseQueue):
 
     async def _announce(self, worker_id: str) -> None:
         await self._end_dead_leases()  # also those of a predecessor of the same id
-        await asyncio.to_thread(liveness.hold, self._db.worker_folder(), worker_id)
+        with translating(self._db.path):
+            await asyncio.to_thread(liveness.hold, self._db.worker_folder(), worker_id)
 
     async def _withdraw(self, worker_id: str) -> None:
-        liveness.let_go(self._db.worker_folder(), worker_id)
+        with translating(self._db.path):
+            liveness.let_go(self._db.worker_folder(), worker_id)
 
     async def _end_dead_leases(self) -> list[str]:
-        with liveness.dead_workers(self._db.worker_folder()) as dead:
+        with (
+            translating(self._db.path),
+            liveness.dead_workers(self._db.worker_folder()) as dead,
+        ):
             if dead:
                 now = to_micros(utcnow())
                 await self._db.write(
