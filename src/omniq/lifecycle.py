@@ -28,6 +28,12 @@ TRACEBACK_LIMIT = 64 << 10
 EDITED_LEASE_SECONDS = 60.0
 PARKING_SECONDS = (1.0, 60.0)
 """First and longest wait of a task that no present worker can run."""
+UNKNOWN_TASK = "no task "
+UNKNOWN_CLASS = "no class is registered here as "
+"""How the reasons begin for which tasks are parked."""
+POISONED = "omniq.PoisonedTask"
+DAMAGED_TASK = "omniq.DamagedTask"
+"""The error types of tasks given up before they ran."""
 
 
 class Completed(msgspec.Struct, frozen=True):
@@ -142,13 +148,19 @@ def verdict_on_claim(task: Task, now: datetime) -> Outcome | None:
         return Cancelled("cancelled before it ran again")
     if DAMAGED in task.metadata:
         problem = f"the stored request cannot be read: {task.metadata[DAMAGED]}"
-        return Failed(ErrorInfo("omniq.DamagedTask", problem), final=True)
+        return Failed(ErrorInfo(DAMAGED_TASK, problem), final=True)
     if task.lost_leases >= CRASH_LIMIT:
         reason = f"poisoned: {task.lost_leases} workers died or hung while running it"
-        return Failed(ErrorInfo("omniq.PoisonedTask", reason), final=True)
+        return Failed(ErrorInfo(POISONED, reason), final=True)
     if task.expires_at is not None and task.expires_at <= now:
         return Expired()
     return None
+
+
+def is_parked(task: Task) -> bool:
+    """Whether the last worker that claimed the task could not run it, and no other came since."""
+    reason = task.error or ""
+    return task.status is TaskStatus.SCHEDULED and reason.startswith((UNKNOWN_TASK, UNKNOWN_CLASS))
 
 
 def admit(task: Task, parents: Mapping[str, TaskStatus], now: datetime) -> Task:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from omniq.app.enqueuing import Enqueuing
 from omniq.app.lookups import Lookups
 from omniq.app.queues import QueueStatus, cancel_unstarted, statuses
@@ -10,6 +12,7 @@ from omniq.blocking import blocking
 from omniq.clock import utcnow
 from omniq.ids import check_name
 from omniq.models.event import EventType, TaskEvent
+from omniq.models.finding import Finding
 from omniq.models.task import Task, TaskStatus
 from omniq.storage.base import Component, Counts
 
@@ -122,6 +125,16 @@ class Operations(Component):
         """
         return await self._stores.cleanup()
 
+    async def findings(self) -> list[Finding]:
+        """Return what is fine, risky or broken about all four components and what is in them.
+
+        A store that cannot be opened or asked is a finding, not an error.
+        """
+        from omniq.doctor import Patient, examine
+
+        stores = self._stores
+        return await examine(Patient(stores.tasks, stores.results, stores.events, stores.schedules))
+
     async def disconnect(self) -> None:
         """Finish pending writes and close all four components. Idempotent; use opens them again."""
         await super().disconnect()
@@ -129,6 +142,9 @@ class Operations(Component):
 
     async def _open(self) -> None:
         await self._stores.connect()
+
+    async def _store_time(self) -> datetime | None:
+        return await self.task_queue.store_time()
 
     get_task_sync = blocking(get_task)
     list_tasks_sync = blocking(list_tasks)

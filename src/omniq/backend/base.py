@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar, cast
 
 from omniq.blocking import blocking
+from omniq.models.finding import Finding
 from omniq.storage.base import (
     BaseEventStorage,
     BaseQueue,
@@ -57,6 +58,12 @@ class BaseBackend(Component, ABC):
         }
 
     cleanup_expired_sync = blocking(cleanup_expired)
+
+    async def findings(self) -> list[Finding]:
+        """Return the findings of all four components; those of a shared store once."""
+        components = {id((one := get()).examined): one for get in self._getters()}
+        told = [item for one in components.values() for item in await one.findings()]
+        return list(dict.fromkeys(told))
 
     async def disconnect(self) -> None:
         """Close all components, those too that opened by themselves. Idempotent."""

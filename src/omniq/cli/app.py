@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 from rich.markup import escape
 
-from omniq.cli import config, migrate, queues, schedules, status, tasks, worker
+from omniq.cli import config, doctor, migrate, queues, schedules, status, tasks, worker
 from omniq.cli.exits import Exit, exit_code
 from omniq.cli.output import Json, print_json
 from omniq.exceptions import OmniQError
@@ -36,6 +36,7 @@ cli.command(tasks.tasks)
 cli.command(queues.queues)
 cli.command(schedules.schedules)
 cli.command(status.status)
+cli.command(doctor.doctor)
 cli.command(config.config)
 cli.command(migrate.migrate)
 

@@ -1,5 +1,6 @@
 """The abstract bases of all stored components, in one place."""
 
+from omniq.models.finding import Finding, Level
 from omniq.storage.component import Capabilities, Component
 from omniq.storage.events import EVERY_EVENT, BaseEventStorage, EventFilter
 from omniq.storage.queue import BaseQueue
@@ -30,8 +31,10 @@ __all__ = [
     "Component",
     "Counts",
     "EventFilter",
+    "Finding",
     "Inserted",
     "Lease",
+    "Level",
     "TaskFilter",
     "TaskStore",
 ]

@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import weakref
+from datetime import datetime
 from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +18,7 @@ import msgspec
 from omniq.blocking import blocking
 from omniq.exceptions import OmniQError
 from omniq.loops import PerLoop
+from omniq.models.finding import Finding
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,8 @@ class Component:
     """A queue or storage that is opened and closed; every method also opens it on first use."""
 
     capabilities: Capabilities = Capabilities()
+    monitor_url: str | None = None
+    """Where the server tells more about itself than in-band, for `findings`; only NATS needs it."""
     _is_open: bool = False
 
     async def connect(self) -> None:
@@ -71,12 +75,43 @@ class Component:
         """Close: another name of `disconnect`."""
         await self.disconnect()
 
+    async def findings(self) -> list[Finding]:
+        """Return what is fine, risky or broken about this component and its store, as found now.
+
+        Changes nothing in the store. Bounded: it never reads all records.
+
+        Raises:
+            StorageError: the store cannot be opened or asked.
+        """
+        await self.connect()
+        return await self._findings()
+
+    async def store_time(self) -> datetime | None:
+        """Return what the store's own clock says; None where it has none of its own."""
+        await self.connect()
+        return await self._store_time()
+
+    @property
+    def examined(self) -> object:
+        """What `findings` looks at: the same object for components that share a store."""
+        return self
+
     async def _open(self) -> None:
         """Make ready for use. Must bear being called again while open or by two at once."""
 
     async def _close(self) -> None:
         """Give back what `_open` took."""
 
+    async def _findings(self) -> list[Finding]:
+        """Look at the store; a finding about it names the store, not the component."""
+        return []
+
+    async def _store_time(self) -> datetime | None:
+        """Ask the store for the time, if it keeps one."""
+        return None
+
+    findings_sync = blocking(findings)
+    store_time_sync = blocking(store_time)
     connect_sync = blocking(connect)
     disconnect_sync = blocking(disconnect)
     close_sync = blocking(close)

@@ -67,7 +67,7 @@ class Executor:
             return lifecycle.Parked(str(error))
         unknown = has_unknown((task.args, task.kwargs)) if task.args or task.kwargs else None
         if unknown is not None:
-            return lifecycle.Parked(f"no class is registered here as {unknown.tag}")
+            return lifecycle.Parked(f"{lifecycle.UNKNOWN_CLASS}{unknown.tag}")
         return None
 
     async def execute(self, run: Run) -> lifecycle.Outcome | None:

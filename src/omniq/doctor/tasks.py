@@ -1,0 +1,195 @@
+"""Whether tasks are taken, finished and known to somebody."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from omniq import lifecycle
+from omniq.models.event import EventType
+from omniq.models.finding import Finding, broken, fine, risk
+from omniq.models.task import Task, TaskStatus
+from omniq.storage.base import BaseEventStorage, BaseQueue, Counts, EventFilter, TaskFilter
+
+PATIENCE = timedelta(seconds=60)
+"""A task that could run and does not, for longer than this, is worth a word."""
+POISON_DAYS = 1
+LOOKED_AT = 1000
+"""So many tasks of each kind are looked at; a store may hold millions."""
+_WAITING = (TaskStatus.PENDING, TaskStatus.SCHEDULED)
+
+
+class _Seen(NamedTuple):
+    """What was read from the stores."""
+
+    now: datetime
+    counts: Counts
+    paused: set[str]
+    running: list[Task]
+    scheduled: list[Task]
+    workers_alive: bool
+
+
+async def task_findings(queue: BaseQueue, events: BaseEventStorage, now: datetime) -> list[Finding]:
+    """Return what is found about the tasks of all queues."""
+    running = await _some(queue, TaskStatus.RUNNING)
+    seen = _Seen(
+        now=now,
+        counts=await queue.counts(),
+        paused=await queue.paused(),
+        running=running,
+        scheduled=await _some(queue, TaskStatus.SCHEDULED),
+        workers_alive=any(not _is_overdue(task, now) for task in running)
+        or await _started_lately(events, now),
+    )
+    found = _paused(seen) + _abandoned(seen) + _parked(seen)
+    found += await _waiting(queue, seen)
+    found += await _given_up(events, now)
+    if found:
+        return found
+    waiting = sum(_number_waiting(seen, name) for name in seen.counts)
+    return [fine("tasks", f"{waiting:,} waiting, {len(running):,} running, none overdue")]
+
+
+async def _some(queue: BaseQueue, status: TaskStatus, name: str | None = None) -> list[Task]:
+    queues = frozenset({name} if name else ())
+    where = TaskFilter(statuses=frozenset({status}), queues=queues)
+    return await queue.find(where, limit=LOOKED_AT)
+
+
+async def _started_lately(events: BaseEventStorage, now: datetime) -> bool:
+    where = EventFilter(event_type=EventType.STARTED, since=now - PATIENCE)
+    return bool(await events.query(where, limit=1, newest=True))
+
+
+def _paused(seen: _Seen) -> list[Finding]:
+    return [
+        risk(
+            f"queue {name}",
+            f"is paused, and {number:,} tasks wait in it",
+            f"omniq queues resume {name}, if it should run again",
+        )
+        for name in sorted(seen.paused)
+        if (number := _number_waiting(seen, name))
+    ]
+
+
+def _abandoned(seen: _Seen) -> list[Finding]:
+    """Say which queues have running tasks whose lease ended and that nobody took over."""
+    lost = [task for task in seen.running if _is_overdue(task, seen.now)]
+    return [
+        broken(
+            f"queue {name}",
+            f"{len(tasks):,} running tasks were left by their workers and nobody takes them over: "
+            f"the lease of {tasks[0].id} ended {_age(tasks[0], seen.now)} ago",
+            f"run a worker that serves {name}",
+        )
+        for name, tasks in _by_queue(lost, seen.paused)
+    ]
+
+
+def _parked(seen: _Seen) -> list[Finding]:
+    """Say which functions no worker knows."""
+    names = Counter(
+        (task.queue_name, task.func) for task in seen.scheduled if lifecycle.is_parked(task)
+    )
+    return [
+        broken(
+            f"queue {queue_name}",
+            f"{number:,} tasks of {func} are parked: no worker that serves this queue knows it, "
+            "or a class in its arguments",
+            "run a worker with the code that defines it, or cancel the tasks "
+            f"(omniq tasks list --name {func})",
+        )
+        for (queue_name, func), number in sorted(names.items())
+    ]
+
+
+async def _waiting(queue: BaseQueue, seen: _Seen) -> list[Finding]:
+    """Say in which queues tasks wait that could run."""
+    found: list[Finding] = []
+    for name in sorted(seen.counts.keys() - seen.paused):
+        pending = seen.counts[name].get(TaskStatus.PENDING)
+        tasks = await _some(queue, TaskStatus.PENDING, name) if pending else []
+        ready = [_ready_at(task) for task in tasks if _never_ran(task)]
+        ready += [
+            task.due_at
+            for task in seen.scheduled
+            if task.queue_name == name and task.due_at and not lifecycle.is_parked(task)
+        ]
+        oldest = min(ready, default=seen.now)
+        if seen.now - oldest > PATIENCE:
+            found.append(_unserved(name, seen, (seen.now - oldest).total_seconds()))
+    return found
+
+
+def _unserved(name: str, seen: _Seen, seconds: float) -> Finding:
+    text = f"{_number_waiting(seen, name):,} tasks wait, one of them for {seconds:,.0f} s, "
+    if seen.workers_alive:
+        return risk(
+            f"queue {name}",
+            f"{text}although workers are alive: none serves this queue, or all are busy",
+            f"run a worker with --queues {name}, or more workers",
+        )
+    return broken(
+        f"queue {name}",
+        f"{text}and no worker shows a sign of life",
+        f"omniq worker APP --queues {name}",
+    )
+
+
+async def _given_up(events: BaseEventStorage, now: datetime) -> list[Finding]:
+    """Say which tasks failed lately because workers died over them or could not read them."""
+    since = now - timedelta(days=POISON_DAYS)
+    where = EventFilter(event_type=EventType.FAILED, since=since)
+    failed = await events.query(where, limit=LOOKED_AT, newest=True)
+    told: list[Finding] = []
+    for mark, what, hint in (
+        (
+            lifecycle.POISONED,
+            "failed as poisoned: each time, the worker that ran it died or hung",
+            "look for memory use, native crashes and os._exit in it; then omniq tasks retry ID",
+        ),
+        (
+            lifecycle.DAMAGED_TASK,
+            "failed because the stored request cannot be read",
+            "see the error with omniq tasks show ID; enqueue it anew",
+        ),
+    ):
+        ids = list(dict.fromkeys(one.task_id for one in failed if mark in (one.message or "")))
+        if ids:
+            text = f"{len(ids):,} in the last 24 hours {what}: {', '.join(ids[:3])}"
+            told.append(risk("tasks", text, hint))
+    return told
+
+
+def _by_queue(tasks: Iterable[Task], left_out: set[str]) -> list[tuple[str, list[Task]]]:
+    """Group tasks by queue, those due first in front."""
+    groups: dict[str, list[Task]] = {}
+    for task in sorted(tasks, key=lambda task: (task.due_at is None, task.due_at)):
+        if task.queue_name not in left_out:
+            groups.setdefault(task.queue_name, []).append(task)
+    return sorted(groups.items())
+
+
+def _number_waiting(seen: _Seen, name: str) -> int:
+    return sum(seen.counts.get(name, {}).get(status, 0) for status in _WAITING)
+
+
+def _is_overdue(task: Task, now: datetime) -> bool:
+    return task.due_at is not None and now - task.due_at > PATIENCE
+
+
+def _age(task: Task, now: datetime) -> str:
+    return f"{(now - (task.due_at or now)).total_seconds():,.0f} s"
+
+
+def _never_ran(task: Task) -> bool:
+    """Whether it is known since when it can run: nothing held it back but its own moment."""
+    return task.claim_count == 0 and not task.depends_on
+
+
+def _ready_at(task: Task) -> datetime:
+    return max(task.created_at, task.run_at or task.created_at)
