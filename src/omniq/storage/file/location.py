@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from omniq.exceptions import ConfigError
 from omniq.models.config import DEFAULT_BASE_DIR
+from omniq.models.masking import masked
 from omniq.storage.component import Capabilities
 from omniq.storage.local.filesystem import network_filesystem_of
 
@@ -39,7 +40,7 @@ class Location(NamedTuple):
     options: Mapping[str, Any]
 
     def __repr__(self) -> str:
-        return f"{self.protocol}://{self.path}"
+        return masked(f"{self.protocol}://{self.path}")
 
     @property
     def is_local(self) -> bool:

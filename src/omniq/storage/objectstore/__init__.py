@@ -1,0 +1,1 @@
+"""The four components in the objects of S3, Google Cloud Storage, Azure and their like."""
