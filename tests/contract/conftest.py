@@ -17,8 +17,8 @@ from omniq.backend.postgres import PostgresBackend
 from omniq.backend.redis import RedisBackend
 from omniq.backend.sqlite import SQLiteBackend
 from tests.servers import nats as nats_servers
-from tests.servers.postgres import postgres_url, schema
-from tests.servers.redis import cluster_url, namespace, redis_url
+from tests.servers.postgres import postgres15_url, postgres_url, schema
+from tests.servers.redis import cluster_url, namespace, redis7_url, redis_url
 
 MakeBackend = Callable[[], BaseBackend]
 
@@ -36,6 +36,10 @@ def redis(folder: Path) -> MakeBackend:
     return partial(RedisBackend, redis_url(), namespace=namespace())
 
 
+def redis7(folder: Path) -> MakeBackend:
+    return partial(RedisBackend, redis7_url(), namespace=namespace())
+
+
 def redis_cluster(folder: Path) -> MakeBackend:
     return partial(RedisBackend, cluster_url(), namespace=namespace())
 
@@ -49,8 +53,17 @@ def postgres(folder: Path) -> MakeBackend:
     return partial(PostgresBackend, postgres_url(), schema=schema())
 
 
+def postgres15(folder: Path) -> MakeBackend:
+    return partial(PostgresBackend, postgres15_url(), schema=schema())
+
+
 def nats(folder: Path) -> MakeBackend:
     return partial(NATSBackend, nats_servers.nats_url(), namespace=nats_servers.namespace())
+
+
+def nats_cluster(folder: Path) -> MakeBackend:
+    space = nats_servers.namespace()
+    return partial(NATSBackend, nats_servers.cluster_url(), namespace=space, replicas=3)
 
 
 BACKENDS: dict[str, Callable[[Path], MakeBackend]] = {
@@ -58,11 +71,44 @@ BACKENDS: dict[str, Callable[[Path], MakeBackend]] = {
     "memory": memory,
     "sqlite": sqlite,
     "nats": nats,
+    "nats-cluster": nats_cluster,
     "postgres": postgres,
+    "postgres15": postgres15,
     "redis": redis,
+    "redis7": redis7,
     "redis-cluster": redis_cluster,
 }
 """By name: takes an empty folder, returns what makes backends on one new, empty store."""
+
+LONG = {"nats-cluster"}
+"""Each write goes to three servers: minutes, so that a normal run takes the `SAMPLE` only."""
+SAMPLE = {
+    "test_a_child_cancelled_with_its_parent_frees_its_key",
+    "test_a_diamond_completes",
+    "test_a_key_lost_in_a_batch_does_not_stop_the_others",
+    "test_a_life_in_blocking_calls",
+    "test_a_result_expires_exactly_at_its_moment",
+    "test_a_stale_swap_changes_nothing",
+    "test_a_task_put_in_here_wakes_a_waiter_there",
+    "test_an_abandoned_task_is_claimable_when_its_lease_ends",
+    "test_an_earlier_claim_never_overwrites_a_later",
+    "test_cancelling_goes_through_all_generations",
+    "test_concurrent_logs_lose_nothing",
+    "test_each_task_goes_to_one_of_two",
+    "test_every_field_comes_back",
+    "test_extend_returns_only_what_is_held",
+    "test_fences_hold_across_objects",
+    "test_fifty_concurrent_claimers_get_each_task_once",
+    "test_finish_stores_results_and_ends_the_runs",
+    "test_of_concurrent_inserts_one_gets_the_key",
+    "test_of_concurrent_schedulers_one_fires",
+    "test_one_of_many_concurrent_writers_wins",
+    "test_order_holds_over_many_claims",
+    "test_the_other_object_sees_everything",
+    "test_the_twins_do_the_same",
+    "test_two_objects_fire_once",
+    "test_what_was_acknowledged_survives_closing",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -76,8 +122,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "new_store" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--backend", default=None) or list(BACKENDS)
-        metafunc.parametrize("new_store", chosen, indirect=True)
+        chosen: list[str] = metafunc.config.getoption("--backend", default=None) or []
+        sampled = metafunc.function.__name__ in SAMPLE
+        legs = [_leg(name, asked_for=sampled or name in chosen) for name in chosen or BACKENDS]
+        metafunc.parametrize("new_store", legs, indirect=True)
+
+
+def _leg(name: str, *, asked_for: bool) -> object:
+    """A parameter; what is long and not asked for is slow."""
+    if name not in LONG:
+        return name
+    marks = [pytest.mark.xdist_group(name)]  # one cluster, not one for each process
+    return pytest.param(name, marks=marks if asked_for else [*marks, pytest.mark.slow])
 
 
 @pytest.fixture

@@ -1,71 +1,25 @@
-"""NATS on three nodes that keep three copies: the contract, and a node that dies under load."""
+"""NATS on three nodes that keep three copies: a node dies under load."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from omniq import lifecycle
-from omniq.backend.base import BaseBackend
 from omniq.backend.nats import NATSBackend
 from omniq.clock import utcnow
 from omniq.exceptions import StorageUnavailableError, TaskExistsError
 from omniq.models import Task, TaskStatus
 from omniq.storage.base import BaseQueue, Change
-from omniq.testing.contract import (
-    BackendContract,
-    EventContract,
-    QueueContract,
-    ResultContract,
-    ScheduleContract,
-)
 from omniq.testing.waiting import wait_until
-from tests.servers.nats import cluster_url, namespace, start_cluster, url_of
+from tests.servers.nats import namespace, start_cluster, url_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 TASKS = 2000
-
-
-@pytest.fixture
-def space() -> str:
-    return namespace()
-
-
-@pytest.fixture
-async def backend(space: str) -> AsyncIterator[BaseBackend]:
-    async with NATSBackend(cluster_url(), namespace=space, replicas=3) as backend:
-        yield backend
-
-
-@pytest.fixture
-async def second_backend(backend: BaseBackend, space: str) -> AsyncIterator[BaseBackend]:
-    async with NATSBackend(cluster_url(), namespace=space, replicas=3) as second:
-        yield second
-
-
-class TestBackend(BackendContract):
-    """The contract of a backend, with three copies."""
-
-
-class TestQueue(QueueContract):
-    """The contract of a queue, with three copies."""
-
-
-class TestResults(ResultContract):
-    """The contract of a result storage, with three copies."""
-
-
-class TestEvents(EventContract):
-    """The contract of an event storage, with three copies."""
-
-
-class TestSchedules(ScheduleContract):
-    """The contract of a schedule storage, with three copies."""
 
 
 async def produce(queue: BaseQueue) -> None:

@@ -1,7 +1,7 @@
-"""Private Redis-protocol servers: one alone, or a cluster of three.
+"""Private Redis-protocol servers: one alone, of two makes, or a cluster of three.
 
 The tests of one process share them; each test takes a namespace of its own. OMNIQ_TEST_REDIS_URL
-(and OMNIQ_TEST_REDIS_CLUSTER_URL) name servers to use instead.
+(and OMNIQ_TEST_REDIS7_URL, OMNIQ_TEST_REDIS_CLUSTER_URL) name servers to use instead.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from functools import cache, partial
 from pathlib import Path
 from uuid import uuid4
 
+from tests.servers import debian
+from tests.servers.debian import Program
 from tests.servers.process import Server, answers, free_port
 
 SLOTS = 16384
@@ -29,6 +31,13 @@ def redis_url() -> str:
     """Return the URL of the shared server; it is started once and ended with this process."""
     given = os.environ.get("OMNIQ_TEST_REDIS_URL")
     return given or _shared(start_redis(_folder())).url
+
+
+@cache
+def redis7_url() -> str:
+    """Return the URL of a shared server of Redis itself, as Debian has it."""
+    given = os.environ.get("OMNIQ_TEST_REDIS7_URL")
+    return given or _shared(start_redis(_folder(), made_by=redis7())).url
 
 
 @cache
@@ -58,17 +67,31 @@ def redis_program() -> str:
     return str(get_binary_path())
 
 
-def start_redis(folder: Path, *options: str) -> Server:
-    """Start a server with an append-only file, so that it keeps its data when started again."""
+def redis7() -> Program:
+    """Return the server program of Debian's Redis: 7.0 in its release 12."""
+    return debian.program("redis-server", "usr/bin/redis-server")
+
+
+def start_redis(folder: Path, *options: str, made_by: Program | None = None) -> Server:
+    """Start a server with an append-only file, so that it keeps its data when started again.
+
+    Args:
+        folder: for its data and log.
+        options: further arguments of the server.
+        made_by: another program than `redis_program`.
+    """
     port = free_port()
+    program = made_by or Program(Path(redis_program()), {})
     command = [
-        redis_program(),
+        str(program.path),
         *("--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""),
         *("--appendonly", "yes", "--appendfsync", "everysec", *options),
     ]
     expected = b"-NOAUTH" if "--requirepass" in options else b"+PONG"
     probe = partial(answers, port, b"PING\r\n", expected)
-    return Server(f"redis-{port}", command, f"redis://127.0.0.1:{port}/0", probe, folder)
+    environment = {**os.environ, **program.environment}
+    url = f"redis://127.0.0.1:{port}/0"
+    return Server(f"redis-{port}", command, url, probe, folder, env=environment)
 
 
 @contextmanager
