@@ -17,11 +17,12 @@ from omniq.exceptions import (
     StorageError,
     StorageUnavailableError,
 )
+from omniq.models.finding import Level
 from omniq.storage.nats import (
     NATSQueue,
     NATSServer,
 )
-from omniq.storage.nats.doctor import findings
+from omniq.storage.nats.doctor import monitor_findings
 from omniq.storage.nats.jetstream import Stream
 from tests.servers.nats import namespace, nats_url, port_of, running_nats
 from tests.servers.process import free_port
@@ -190,14 +191,15 @@ class TestDoctor:
         """A client cannot know otherwise."""
         port = free_port()
         with running_nats(tmp_path, f"http: 127.0.0.1:{port}", jetstream=jetstream):
-            found = await findings(f"http://127.0.0.1:{port}/")
+            found = await monitor_findings("nats", f"http://127.0.0.1:{port}/")
 
-        assert len(found) == len(expected)
-        assert all(part in line for part, line in zip(expected, found, strict=True))
+        texts = [item.text for item in found if item.level is not Level.FINE]
+        assert len(texts) == len(expected)
+        assert all(part in text for part, text in zip(expected, texts, strict=True))
 
     async def test_what_is_no_monitoring_port_is_said(self) -> None:
         """Nobody there, or no URL of that kind."""
-        with pytest.raises(StorageUnavailableError):
-            await findings(f"http://127.0.0.1:{free_port()}")
+        (found,) = await monitor_findings("nats", f"http://127.0.0.1:{free_port()}")
+        assert found.level is Level.BROKEN
         with pytest.raises(ConfigError):
-            await findings("file:///etc/passwd")
+            await monitor_findings("nats", "file:///etc/passwd")

@@ -48,16 +48,16 @@ async def examine(patient: Patient, *, now: datetime | None = None) -> list[Find
             said = await _asked(component, component.findings)
             usable[key] = not any(item.text.startswith(UNREACHABLE) for item in said)
             found += said
-            if usable[key]:
-                found += await _asked(component, partial(clock_findings, component, now))
+    for component in {one.store_name: one for one in patient}.values():
+        if usable[id(component.examined)]:
+            found += await _asked(component, partial(clock_findings, component, now))
     if usable[id(patient.tasks.examined)]:
-        found += await _asked(
-            patient.tasks, partial(task_findings, patient.tasks, patient.events, moment)
-        )
+        events = patient.events if usable[id(patient.events.examined)] else None
+        look = partial(task_findings, patient.tasks, events, moment)
+        found += await _asked(patient.tasks, look)
     if usable[id(patient.schedules.examined)]:
-        found += await _asked(
-            patient.schedules, partial(schedule_findings, patient.schedules, moment)
-        )
+        look = partial(schedule_findings, patient.schedules, moment)
+        found += await _asked(patient.schedules, look)
     return list(dict.fromkeys(found))
 
 
@@ -68,4 +68,4 @@ async def _asked(
         return await ask()
     except StorageError as error:
         hint = "see that the store runs, is reachable from here and takes these credentials"
-        return [broken(repr(component), f"{UNREACHABLE}{error}", hint)]
+        return [broken(component.store_name, f"{UNREACHABLE}{error}", hint)]

@@ -22,12 +22,12 @@ async def clock_findings(component: Component, now: datetime | None = None) -> l
     ahead = theirs - ((now or asked_at) + trip / 2)
     off = abs(ahead)
     if off - trip / 2 <= TOLERATED:
-        return [fine(repr(component), "its clock and that of this machine agree")]
+        return [fine(component.store_name, "its clock and that of this machine agree")]
     say = broken if off > LEASE else risk
     direction = "ahead of" if ahead > timedelta() else "behind"
     return [
         say(
-            repr(component),
+            component.store_name,
             f"its clock is {off.total_seconds():.1f} s {direction} that of this machine: delays, "
             "schedules and expiry come early or late by as much",
             "let both machines take the time from the same source (NTP)",

@@ -32,8 +32,10 @@ class _Seen(NamedTuple):
     workers_alive: bool
 
 
-async def task_findings(queue: BaseQueue, events: BaseEventStorage, now: datetime) -> list[Finding]:
-    """Return what is found about the tasks of all queues."""
+async def task_findings(
+    queue: BaseQueue, events: BaseEventStorage | None, now: datetime
+) -> list[Finding]:
+    """Return what is found about tasks; less where their history is out of reach."""
     running = await _some(queue, TaskStatus.RUNNING)
     seen = _Seen(
         now=now,
@@ -42,11 +44,12 @@ async def task_findings(queue: BaseQueue, events: BaseEventStorage, now: datetim
         running=running,
         scheduled=await _some(queue, TaskStatus.SCHEDULED),
         workers_alive=any(not _is_overdue(task, now) for task in running)
-        or await _started_lately(events, now),
+        or (events is not None and await _started_lately(events, now)),
     )
     found = _paused(seen) + _abandoned(seen) + _parked(seen)
     found += await _waiting(queue, seen)
-    found += await _given_up(events, now)
+    if events is not None:
+        found += await _given_up(events, now)
     if found:
         return found
     waiting = sum(_number_waiting(seen, name) for name in seen.counts)

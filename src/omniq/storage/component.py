@@ -92,6 +92,11 @@ class Component:
         return await self._store_time()
 
     @property
+    def store_name(self) -> str:
+        """How findings call the store: its kind and place, without a password."""
+        return repr(self)
+
+    @property
     def examined(self) -> object:
         """What `findings` looks at: the same object for components that share a store."""
         return self

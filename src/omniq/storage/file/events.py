@@ -13,6 +13,7 @@ import msgspec
 
 from omniq.exceptions import SerializationError
 from omniq.models.event import TaskEvent
+from omniq.models.finding import Finding
 from omniq.serialization import SerializationFormat
 from omniq.storage.events import BaseEventStorage, EventFilter
 from omniq.storage.file.codec import Compression, FileCodec
@@ -85,6 +86,14 @@ class FileEventStorage(BaseEventStorage):
 
     async def _close(self) -> None:
         await asyncio.to_thread(self._segments.close)
+
+    @property
+    def store_name(self) -> str:
+        """See `Component.store_name`."""
+        return f"files {self._segments}"
+
+    async def _findings(self) -> list[Finding]:
+        return await asyncio.to_thread(self._segments.findings)
 
     async def _append(self, events: list[TaskEvent]) -> None:
         lines: dict[str, list[bytes]] = {}

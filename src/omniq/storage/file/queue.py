@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from omniq.clock import to_micros, utcnow
+from omniq.models.finding import Finding
 from omniq.models.task import FINAL_STATUSES, Task, TaskStatus
 from omniq.serialization import SerializationFormat
 from omniq.storage.file import changes as writes
@@ -35,7 +36,7 @@ from omniq.storage.file.view import PAUSED, TaskView
 from omniq.storage.local import liveness
 from omniq.storage.local.wake import FINAL, READY
 from omniq.storage.queue import BaseQueue
-from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
+from omniq.storage.taskstore import EVERY_TASK, Change, Counts, Inserted, Lease, TaskFilter
 
 R = TypeVar("R")
 
@@ -97,6 +98,15 @@ class FileQueue(BaseQueue):
 
     async def _close(self) -> None:
         await self._store.close()
+
+    @property
+    def store_name(self) -> str:
+        """See `Component.store_name`."""
+        return f"files {self._store}"
+
+    async def _findings(self) -> list[Finding]:
+        await self._find(EVERY_TASK, None, _PAGE)  # sets damaged ones aside
+        return await self._store.findings()
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         for task in tasks:

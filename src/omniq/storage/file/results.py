@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from omniq.clock import to_micros, utcnow
 from omniq.exceptions import SerializationError
+from omniq.models.finding import Finding
 from omniq.models.result import ResultStatus, TaskResult
 from omniq.serialization import MAX_RESULT_BYTES, SerializationFormat
 from omniq.storage.file.codec import Compression, FileCodec
@@ -89,6 +90,14 @@ class FileResultStorage(BaseResultStorage):
 
     async def _close(self) -> None:
         await self._store.close()
+
+    @property
+    def store_name(self) -> str:
+        """See `Component.store_name`."""
+        return f"files {self._store}"
+
+    async def _findings(self) -> list[Finding]:
+        return await self._store.findings()
 
     async def wait(self, task_id: str, timeout: float | None = None) -> TaskResult | None:
         """Return the result as soon as there is one; None after `timeout` seconds (None: never)."""

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from omniq.exceptions import SerializationError
+from omniq.models.finding import Finding
 from omniq.models.schedule import Schedule, ScheduleStatus
 from omniq.serialization import SerializationFormat
 from omniq.storage.file.codec import Compression, FileCodec
@@ -67,6 +68,14 @@ class FileScheduleStorage(BaseScheduleStorage):
 
     async def _close(self) -> None:
         await self._store.close()
+
+    @property
+    def store_name(self) -> str:
+        """See `Component.store_name`."""
+        return f"files {self._store}"
+
+    async def _findings(self) -> list[Finding]:
+        return await self._store.findings()
 
     async def _save(self, schedule: Schedule) -> None:
         data = self._codec.encode(schedule)

@@ -13,6 +13,8 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from omniq.models.finding import Finding
+from omniq.storage.file.doctor import folder_findings
 from omniq.storage.file.errors import translated
 from omniq.storage.file.folders import Folders, write_all
 from omniq.storage.file.location import refuse_network
@@ -71,6 +73,11 @@ class LocalSegments:
                 written.append(self._append(folders, day, b"\n".join(texts) + b"\n"))
         if self._durable:
             self._sync(written)
+
+    def findings(self) -> list[Finding]:
+        """Look at the folder and its disk."""
+        with self._reading():
+            return folder_findings(self.root, "full" if self._durable else "fast")
 
     def days(self) -> list[str]:
         """Return the days that have segments, in order."""

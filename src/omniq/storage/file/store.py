@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from omniq.exceptions import CapabilityError
+from omniq.models.finding import Finding
+from omniq.storage.file.doctor import folder_findings
 from omniq.storage.file.errors import translated
 from omniq.storage.file.folders import Folders
 from omniq.storage.file.jobs import Answer, Job, JobThread, StoppedError
@@ -122,6 +124,13 @@ class FileStore:
             if thread is not None:
                 with contextlib.suppress(StoppedError):  # closed in this moment by another thread
                     return cast("R", await thread.ask(job, prepare))
+
+    async def findings(self) -> list[Finding]:
+        """Look at the folder and its disk."""
+        try:
+            return await asyncio.to_thread(folder_findings, self.root, self._durability)
+        except OSError as error:
+            raise translated(error, self.root) from error
 
     async def ensure_open(self) -> None:
         """Open if that was not done, or not in this process."""

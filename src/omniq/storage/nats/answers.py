@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -65,10 +66,12 @@ class State(msgspec.Struct):
 
 
 class Info(msgspec.Struct):
-    """What a stream is."""
+    """What a stream is, and the server's time."""
 
     state: State = msgspec.field(default_factory=State)
     config: dict[str, Any] = {}
+    cluster: dict[str, Any] = {}
+    ts: datetime | None = None
     total: int = 0
     error: Problem | None = None
 

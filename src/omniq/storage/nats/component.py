@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
+from omniq.models.finding import Finding
 from omniq.storage.component import Capabilities
+from omniq.storage.nats import doctor
 from omniq.storage.nats.address import NATSOptions
 from omniq.storage.nats.jetstream import Stream
 from omniq.storage.nats.link import NATSServer
@@ -14,6 +17,7 @@ class NATSComponent:
     """Opens and closes the server it was given, or one of its own."""
 
     capabilities = Capabilities(wakes=True)
+    monitor_url: str | None
     _server: NATSServer
     stream: Stream
 
@@ -30,6 +34,28 @@ class NATSComponent:
 
     async def _close(self) -> None:
         await self._server.close(self)
+
+    @property
+    def store_name(self) -> str:
+        """See `Component.store_name`."""
+        return f"nats {self._server}"
+
+    async def _findings(self) -> list[Finding]:
+        name = self.store_name
+        server = await self._server.info()
+        if self.monitor_url is None:
+            told = [doctor.unknown_sync(name)]
+        else:
+            told = await doctor.monitor_findings(name, self.monitor_url)
+        info = await self.stream.info()
+        return [
+            *doctor.server_findings(name, server),
+            *told,
+            *doctor.stream_findings(self.stream, info, in_cluster=bool(server.get("cluster"))),
+        ]
+
+    async def _store_time(self) -> datetime | None:
+        return (await self.stream.info()).ts
 
 
 def server_of(

@@ -62,7 +62,7 @@ class Stream:
     ) -> None:
         self.name = name
         self._server = server
-        self._config = {
+        self.config = {
             "name": name,
             "storage": "file",
             "retention": "limits",
@@ -242,6 +242,10 @@ class Stream:
         info = await self._info()
         return 0 if info is None else info.state.last_seq
 
+    async def info(self) -> Info:
+        """Return what the server says about the stream now; nothing if it is gone."""
+        return await self._info() or Info()
+
     async def count(self, patterns: Sequence[str]) -> list[int]:
         """Return how many messages there are on each pattern."""
         if not patterns:
@@ -374,13 +378,13 @@ class Stream:
         return info
 
     async def _create(self) -> None:
-        answer = read_info(await self._api("STREAM.CREATE", json.dumps(self._config).encode()))
+        answer = read_info(await self._api("STREAM.CREATE", json.dumps(self.config).encode()))
         if answer.error is not None and answer.error.err_code != errors.NAME_TAKEN:
             raise self._refused(answer.error, f"stream {self.name}")
 
     def _check(self, found: dict[str, Any]) -> None:
         wrong = sorted(
-            key for key in self._required if found.get(key) != self._config.get(key, found.get(key))
+            key for key in self._required if found.get(key) != self.config.get(key, found.get(key))
         )
         if found.get("persist_mode") == "async":
             wrong.append("persist_mode")

@@ -87,6 +87,14 @@ class NATSServer:
             self._largest = await self.call(ask) - HEADER_BYTES
         return self._largest
 
+    async def info(self) -> dict[str, Any]:
+        """Return what the server said of itself when we connected."""
+
+        async def ask(wire: Wire) -> dict[str, Any]:
+            return wire.info
+
+        return await self.call(ask)
+
     async def call(
         self, work: Callable[[Wire], Awaitable[T]], *, again: bool = False, items: int = 1
     ) -> T:

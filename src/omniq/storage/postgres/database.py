@@ -10,11 +10,15 @@ import random
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Unpack
 
+from omniq.clock import as_utc
 from omniq.exceptions import ConfigError, StorageUnavailableError
 from omniq.ids import new_token
+from omniq.models.finding import Finding, fine, risk
 from omniq.storage.postgres.client import Client, transaction
+from omniq.storage.postgres.doctor import database_findings, hearing_findings
 from omniq.storage.postgres.errors import (
     AnswerLostError,
     is_aborted,
@@ -223,6 +227,40 @@ class Database:
         """Return the listeners of all loops."""
         with self._guard:
             return [parts.listener for parts in self._loops.values()]
+
+    @property
+    def name(self) -> str:
+        """How findings call it."""
+        return f"postgres {self.shown}"
+
+    async def findings(self) -> list[Finding]:
+        """Ask the server how it is, and listen to it for a moment."""
+        patiently = functools.partial(self.run, seconds=2 * self._command_seconds)
+        found = await database_findings(self.name, self.tables, patiently)
+        if not self.listens:
+            text = "listen is False: waiting is polling, and dead workers go unnoticed for a lease"
+            return [*found, fine(self.name, text)]
+
+        return [*found, await self._hearing()]
+
+    async def _hearing(self) -> Finding:
+        try:
+            return await hearing_findings(
+                self.name,
+                functools.partial(self._connection, self._direct),
+                lambda channel: self.fetch("SELECT pg_notify($1, '')", channel),
+                is_direct=self._direct is not self._target,
+            )
+        except Exception as error:
+            if not is_drivers(error):
+                raise
+            text = f"nobody can listen here: {translated(error, self._direct.shown)}"
+            return risk(self.name, text, "give a direct_dsn that works, or listen=False to poll")
+
+    async def time(self) -> datetime:
+        """Return what the server's clock says."""
+        ((moment,),) = await self.read("SELECT clock_timestamp()")
+        return as_utc(moment)
 
     async def schema_version(self) -> int:
         """Return the version of the tables; 0 where there are none."""

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
 from omniq.models.checks import checked_result
+from omniq.models.finding import Finding
 from omniq.models.result import TaskResult
 from omniq.models.task import Task, TaskStatus
 from omniq.serialization import SerializationFormat
@@ -87,6 +88,22 @@ class PostgreSQLQueue(BaseQueue):
 
     async def _close(self) -> None:
         await self._db.close(self)
+
+    @property
+    def store_name(self) -> str:
+        """See `Component.store_name`."""
+        return self._db.name
+
+    @property
+    def examined(self) -> object:
+        """The database: components that share it are looked at once."""
+        return self._db
+
+    async def _findings(self) -> list[Finding]:
+        return await self._db.findings()
+
+    async def _store_time(self) -> datetime:
+        return await self._db.time()
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         return await self._inserts_of.insert(tasks, now)

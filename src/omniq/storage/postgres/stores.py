@@ -11,6 +11,7 @@ import msgspec
 
 from omniq.exceptions import SerializationError
 from omniq.models.event import TaskEvent
+from omniq.models.finding import Finding
 from omniq.models.result import TaskResult
 from omniq.models.schedule import Schedule
 from omniq.serialization import (
@@ -60,6 +61,22 @@ class _PostgresStorage:
 
     async def _close(self) -> None:
         await self._db.close(self)
+
+    @property
+    def store_name(self) -> str:
+        """See `Component.store_name`."""
+        return self._db.name
+
+    @property
+    def examined(self) -> object:
+        """The database: components that share it are looked at once."""
+        return self._db
+
+    async def _findings(self) -> list[Finding]:
+        return await self._db.findings()
+
+    async def _store_time(self) -> datetime:
+        return await self._db.time()
 
 
 class PostgreSQLResultStorage(_PostgresStorage, BaseResultStorage):

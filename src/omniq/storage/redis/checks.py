@@ -29,7 +29,7 @@ async def check_server(address: Address, ask: Ask) -> None:
         StorageUnavailableError: it is a replica, or still loading.
         StorageError: it is too old, may evict keys, or lacks what the durability asked for needs.
     """
-    facts = await _facts(ask)
+    facts = await server_facts(ask)
     place = f"redis server {address}: "
     version = version_of(str(facts.get("redis_version", "")))
     if version and version < OLDEST:
@@ -80,10 +80,10 @@ def _has_replica(facts: dict[str, Any]) -> bool:
     return any("online" in str(fact) for fact in replicas)
 
 
-async def _facts(ask: Ask) -> dict[str, Any]:
-    """Return what INFO says; nothing where the service hides it."""
+async def server_facts(ask: Ask, *more: str) -> dict[str, Any]:
+    """Return what INFO says, in `more` sections too; nothing where the service hides it."""
     facts: dict[str, Any] = {}
-    for section in _SECTIONS:
+    for section in (*_SECTIONS, *more):
         try:
             facts |= await ask(section)
         except StorageUnavailableError:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from omniq.clock import to_micros
+from omniq.models.finding import Finding
 from omniq.storage.component import Capabilities
 from omniq.storage.redis.address import RedisOptions
 from omniq.storage.redis.server import RedisServer
@@ -28,6 +29,22 @@ class RedisComponent:
 
     async def _close(self) -> None:
         await self._server.close()
+
+    @property
+    def store_name(self) -> str:
+        """See `Component.store_name`."""
+        return f"redis {self._server}"
+
+    @property
+    def examined(self) -> object:
+        """The server: components that share it are looked at once."""
+        return self._server
+
+    async def _findings(self) -> list[Finding]:
+        return await self._server.findings()
+
+    async def _store_time(self) -> datetime:
+        return await self._server.time()
 
 
 def server_of(url: str | None, server: RedisServer | None, options: RedisOptions) -> RedisServer:

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from secrets import token_hex
 from typing import Any, Unpack
 
-from omniq.exceptions import OmniQError, StorageUnavailableError
+from omniq.clock import from_micros
+from omniq.exceptions import OmniQError, StorageError, StorageUnavailableError
+from omniq.models.finding import Finding
 from omniq.storage.redis.address import RedisOptions, read_address
-from omniq.storage.redis.checks import check_server
+from omniq.storage.redis.checks import check_server, server_facts
 from omniq.storage.redis.clients import Client, Clients
+from omniq.storage.redis.doctor import server_findings
 from omniq.storage.redis.errors import is_lost_reply, translated
 from omniq.storage.redis.scripts import Script
 
@@ -125,18 +129,46 @@ class RedisServer:
 
         return await self._guarded(send, again=False, blocked_seconds=held)
 
+    async def findings(self) -> list[Finding]:
+        """Ask the server how it is."""
+        facts = await server_facts(self._facts, "clients")
+        settings: dict[Any, Any] = await self._unless_hidden("CONFIG GET", "appendfsync") or {}
+        fsync = next(iter(settings.values()), b"")
+        in_cluster = self.address.topology == "cluster"
+        cluster = await self._unless_hidden("CLUSTER INFO") if in_cluster else None
+        said = fsync.decode() if isinstance(fsync, bytes) else str(fsync)
+        return server_findings(f"redis {self.address}", facts, said, cluster)
+
+    async def time(self) -> datetime:
+        """Return what the server's clock says."""
+        seconds, micros = await self._of_our_node("TIME")
+        return from_micros(int(seconds) * 1_000_000 + int(micros))
+
+    async def _unless_hidden(self, *command: str) -> Any:
+        """Ask what services may forbid; None where they do."""
+        try:
+            return await self._of_our_node(*command)
+        except StorageUnavailableError:
+            raise
+        except StorageError:
+            return None
+
     async def _facts(self, section: str) -> dict[str, Any]:
-        """Return a section of INFO, of the node that holds our keys."""
+        """Return a section of INFO."""
+        facts: dict[str, Any] = await self._of_our_node("INFO", section)
+        return facts
+
+    async def _of_our_node(self, *command: str) -> Any:
+        """Send a command without keys to the node that holds ours."""
 
         async def send(client: Client) -> Any:
             if self.address.topology != "cluster":
-                return await client.driver.execute_command("INFO", section)
+                return await client.driver.execute_command(*command)
             await client.driver.initialize()
             node = client.driver.get_node_from_key(self.prefix)
-            return await client.driver.execute_command("INFO", section, target_nodes=node)
+            return await client.driver.execute_command(*command, target_nodes=node)
 
-        facts: dict[str, Any] = await self._guarded(send, again=True)
-        return facts
+        return await self._guarded(send, again=True)
 
     def nonce(self) -> str:
         """Return a fresh name for one write, by which a repeated try recognises its own work."""

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from omniq.exceptions import ConfigError, StorageUnavailableError
+from omniq.models.finding import Finding
 from omniq.storage.local.filesystem import companion_folder, refuse_network_disk
 from omniq.storage.local.forks import fork_gate
 from omniq.storage.local.wake import WakeHub
 from omniq.storage.local.writelock import WriteLock
+from omniq.storage.sqlite.doctor import database_findings
 from omniq.storage.sqlite.errors import translated
 from omniq.storage.sqlite.probe import DataVersion
 from omniq.storage.sqlite.schema import ensure_schema, tables
@@ -59,6 +61,7 @@ class Database:
         self.tables = tables(namespace)
         self.durability = durability
         self._guard = threading.Lock()
+        self._looking = fork_gate()
         self._forget()
 
     def _forget(self) -> None:
@@ -68,6 +71,11 @@ class Database:
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self._hub: WakeHub | None = None
+
+    @property
+    def name(self) -> str:
+        """How findings call it."""
+        return f"sqlite {self.path}"
 
     @property
     def hub(self) -> WakeHub:
@@ -84,6 +92,18 @@ class Database:
     async def close(self, user: object) -> None:
         """Forget this user; after the last one, finish all jobs and close. Idempotent."""
         await asyncio.to_thread(self._close, user)
+
+    async def findings(self) -> list[Finding]:
+        """Look at the file and its disk."""
+
+        def look() -> list[Finding]:
+            try:
+                with self._looking:
+                    return database_findings(self.name, self.path, self.durability, self._connect)
+            except (sqlite3.Error, OSError) as error:
+                raise translated(error, str(self.path)) from error
+
+        return await asyncio.to_thread(look)
 
     def worker_folder(self) -> Path:
         """Return the folder of the lock files of this namespace's workers, made if needed."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from omniq.clock import from_micros, to_micros, utcnow
 from omniq.models.checks import checked_result
+from omniq.models.finding import Finding
 from omniq.models.result import TaskResult
 from omniq.models.task import Task, TaskStatus
 from omniq.serialization import SerializationFormat
@@ -88,6 +89,19 @@ class SQLiteQueue(BaseQueue):
 
     async def _close(self) -> None:
         await self._db.close(self)
+
+    @property
+    def store_name(self) -> str:
+        """See `Component.store_name`."""
+        return self._db.name
+
+    @property
+    def examined(self) -> object:
+        """The database: components that share it are looked at once."""
+        return self._db
+
+    async def _findings(self) -> list[Finding]:
+        return await self._db.findings()
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         payloads = [self._codec.encode(task) for task in tasks]

@@ -10,6 +10,7 @@ from typing import Any
 
 from omniq.clock import from_micros, to_micros, utcnow
 from omniq.models.event import TaskEvent
+from omniq.models.finding import Finding
 from omniq.models.result import TaskResult
 from omniq.models.schedule import Schedule
 from omniq.serialization import (
@@ -48,6 +49,19 @@ class _SQLiteStorage:
 
     async def _close(self) -> None:
         await self._db.close(self)
+
+    @property
+    def store_name(self) -> str:
+        """See `Component.store_name`."""
+        return self._db.name
+
+    @property
+    def examined(self) -> object:
+        """The database: components that share it are looked at once."""
+        return self._db
+
+    async def _findings(self) -> list[Finding]:
+        return await self._db.findings()
 
 
 class SQLiteResultStorage(_SQLiteStorage, BaseResultStorage):
