@@ -16,6 +16,7 @@ from omniq.doctor.clocks import clock_findings
 from omniq.models.finding import Finding, Level, worst
 from omniq.models.task import Task
 from omniq.storage.memory import MemoryQueue
+from tests.integration.diagnoses import bad, only
 
 LATER = timedelta(minutes=5)
 
@@ -29,10 +30,6 @@ async def app(tmp_path: Path) -> AsyncIterator[OmniQ]:
 async def look(app: OmniQ, *, later: timedelta = timedelta()) -> list[Finding]:
     patient = Patient(app.task_queue, app.result_storage, app.event_storage, app.schedule_storage)
     return await examine(patient, now=datetime.now(UTC) + later)
-
-
-def bad(found: list[Finding]) -> list[tuple[Level, str]]:
-    return [(item.level, item.text) for item in found if item.level is not Level.FINE]
 
 
 async def test_all_is_fine_where_nothing_waits_and_where_tasks_just_came(app: OmniQ) -> None:
@@ -50,9 +47,9 @@ async def test_tasks_that_wait_with_no_worker_alive_are_told(app: OmniQ) -> None
     """The most frequent mistake of all: nobody started a worker."""
     await app.enqueue("jobs.send", 1)
 
-    ((level, text),) = bad(await look(app, later=LATER))
+    level, text = only(await look(app, later=LATER))
 
-    assert level is Level.BROKEN
+    assert level == "broken"
     assert "1 tasks wait" in text
     assert "no worker shows a sign of life" in text
 
@@ -62,9 +59,9 @@ async def test_a_delayed_task_is_overdue_only_after_its_moment(app: OmniQ) -> No
     await app.task_function("jobs.send").options(delay=3600).enqueue(1)
 
     assert not bad(await look(app, later=LATER))
-    ((level, text),) = bad(await look(app, later=timedelta(hours=1, minutes=5)))
+    level, text = only(await look(app, later=timedelta(hours=1, minutes=5)))
 
-    assert level is Level.BROKEN
+    assert level == "broken"
     assert "for 300 s" in text
 
 
@@ -75,9 +72,9 @@ async def test_a_queue_nobody_serves_is_told_from_one_where_nobody_works(app: Om
     await app.enqueue("jobs.send", 2)
     await app.task_queue.claim(["default"], worker_id="w", lease_token="t", now=later)
 
-    ((level, text),) = bad(await look(app, later=LATER))
+    level, text = only(await look(app, later=LATER))
 
-    assert level is Level.RISK
+    assert level == "risk"
     assert "none serves this queue" in text
 
 
@@ -86,9 +83,9 @@ async def test_an_expired_lease_that_nobody_takes_over_is_told(app: OmniQ) -> No
     handle = await app.enqueue("jobs.send", 1)
     await app.task_queue.claim(["default"], worker_id="w", lease_token="t", lease_seconds=30)
 
-    ((level, text),) = bad(await look(app, later=LATER))
+    level, text = only(await look(app, later=LATER))
 
-    assert level is Level.BROKEN
+    assert level == "broken"
     assert "left by their workers" in text
     assert handle.id in text
 
@@ -98,9 +95,9 @@ async def test_a_parked_task_is_told_by_its_function(app: OmniQ) -> None:
     await app.enqueue("gone.send", 1)
     await app.worker(burst=True).run()
 
-    ((level, text),) = bad(await look(app))
+    level, text = only(await look(app))
 
-    assert level is Level.BROKEN
+    assert level == "broken"
     assert "1 tasks of gone.send are parked" in text
 
 
@@ -119,9 +116,9 @@ async def test_a_poisoned_task_is_told_for_a_day(app: OmniQ) -> None:
         )
     await app.worker(burst=True).run()
 
-    ((level, text),) = bad(await look(app))
+    level, text = only(await look(app))
 
-    assert level is Level.RISK
+    assert level == "risk"
     assert "failed as poisoned" in text
     assert handle.id in text
     assert not bad(await look(app, later=timedelta(days=2)))
@@ -133,9 +130,9 @@ async def test_a_paused_queue_with_tasks_is_told_and_an_empty_one_is_not(app: Om
     assert not bad(await look(app))
     await app.enqueue("jobs.send", 1)
 
-    ((level, text),) = bad(await look(app, later=LATER))
+    level, text = only(await look(app, later=LATER))
 
-    assert level is Level.RISK
+    assert level == "risk"
     assert "is paused" in text
 
 
@@ -144,9 +141,9 @@ async def test_overdue_schedules_are_told(app: OmniQ) -> None:
     schedule = await app.schedule("jobs.send", every=60)
     assert not bad(await look(app))
 
-    ((level, text),) = bad(await look(app, later=LATER))
+    level, text = only(await look(app, later=LATER))
 
-    assert level is Level.BROKEN
+    assert level == "broken"
     assert f"no scheduler runs: {schedule.id}" in text
 
 
