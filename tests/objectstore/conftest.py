@@ -10,13 +10,21 @@ import pytest
 from omniq.storage.file.location import Location, locate
 from omniq.storage.objectstore.connect import driver_of
 from omniq.storage.objectstore.driver import ObjectDriver
+from tests.servers.objects import PLACES
 
 
 def memory() -> Location:
     return locate(f"memory://omniq-{uuid4().hex}/base")
 
 
-STORES: dict[str, Callable[[], Location]] = {"memory": memory}
+def _of(store: str) -> Callable[[], Location]:
+    return lambda: locate(*PLACES[store]())
+
+
+STORES: dict[str, Callable[[], Location]] = {
+    "memory": memory,
+    **{store: _of(store) for store in PLACES},
+}
 """By name: returns a new, empty place."""
 
 

@@ -1,4 +1,4 @@
-"""A TCP proxy that can hold bytes back, swallow an answer and hang up, or add TLS."""
+"""A TCP proxy that can hold bytes back, swallow an answer and hang up, throttle, or add TLS."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+
+_BUSY = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Proxy:
@@ -17,6 +19,8 @@ class Proxy:
         """While true nothing passes, in either direction: a half-open connection."""
         self.replies_to_lose = 0
         """So many times, an answer is swallowed and its connection cut."""
+        self.requests_to_throttle = 0
+        """So many times, what a client sends is answered with HTTP status 503."""
         self.connections = 0
         self._target_port = target_port
         self._pumps: set[asyncio.Task[None]] = set()
@@ -24,8 +28,8 @@ class Proxy:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
-        for source, sink, answers in ((reader, far_writer, False), (far_reader, writer, True)):
-            pump = asyncio.create_task(self._pump(source, sink, answers=answers))
+        for source, sink, back in ((reader, far_writer, writer), (far_reader, writer, None)):
+            pump = asyncio.create_task(self._pump(source, sink, back))
             self._pumps.add(pump)
             pump.add_done_callback(self._pumps.discard)
 
@@ -36,15 +40,22 @@ class Proxy:
         await asyncio.gather(*pumps, return_exceptions=True)
 
     async def _pump(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, answers: bool
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        back: asyncio.StreamWriter | None,
     ) -> None:
         try:
             with suppress(OSError):
                 while data := await source.read(65_536):
                     if self.silent:
                         continue
-                    if answers and self.replies_to_lose:
+                    if back is None and self.replies_to_lose:
                         self.replies_to_lose -= 1
+                        break
+                    if back is not None and self.requests_to_throttle:
+                        self.requests_to_throttle -= 1
+                        back.write(_BUSY)
                         break
                     sink.write(data)
                     await sink.drain()

@@ -15,7 +15,7 @@ from fsspec.asyn import AsyncFileSystem
 
 from omniq.exceptions import ConfigError, StorageError
 from omniq.storage.objectstore.driver import Entry, ObjectDriver, Page, Stored
-from omniq.storage.objectstore.errors import Refusal, refused, unreachable
+from omniq.storage.objectstore.errors import unreachable, without_credentials
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -90,7 +90,7 @@ class AnyFileSystem(ObjectDriver):
 
     def _translated(self, error: Exception, what: str) -> StorageError | ConfigError:
         if isinstance(error, PermissionError):
-            return refused(Refusal(403, message=str(error)), str(self), what)
+            return without_credentials(error, str(self), what)
         if isinstance(error, _MISPLACED):
             return StorageError(f"{self}: {what} failed: {error} stands in the way")
         return unreachable(error, str(self), what)

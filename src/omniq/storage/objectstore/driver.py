@@ -11,7 +11,7 @@ with a condition puts something unique into the bytes** (a nonce).
 from __future__ import annotations
 
 import asyncio
-import logging
+import hashlib
 import os
 import random
 import time
@@ -22,17 +22,16 @@ from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 from uuid import uuid4
-from weakref import WeakValueDictionary
 
 from fsspec.asyn import get_loop
 
 from omniq.exceptions import ConfigError, StorageError, StorageUnavailableError
 from omniq.storage.component import Capabilities
 from omniq.storage.file.location import Location
+from omniq.storage.objectstore.alone import lock_of, warn_once
 from omniq.storage.objectstore.errors import MAYBE_DONE, unanswered
 from omniq.storage.objectstore.together import together
 
-logger = logging.getLogger("omniq.storage.objectstore")
 T = TypeVar("T")
 
 ABSENT: Final = ""
@@ -43,6 +42,7 @@ CALL_SECONDS = 40.0
 PARALLEL = 32
 TRIES = 5
 LONGEST_KEY = 800
+PROBE = ".omniq-probe"
 _PAUSE_SECONDS = (0.1, 3.0)
 
 
@@ -202,6 +202,13 @@ class ObjectDriver(ABC):
     def _translated(self, error: Exception, what: str) -> StorageError | ConfigError:
         """Return our error for one of the library's."""
 
+    @property
+    def _identity(self) -> bytes:
+        """A hash of all that leads to the store; it gives no option away."""
+        protocol, path, options = self.location
+        parts = (protocol, path, sorted(options.items(), key=lambda item: item[0]))
+        return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
+
     async def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, get_loop()))
 
@@ -222,13 +229,13 @@ class ObjectDriver(ABC):
                 return
             try:
                 await self._answered("connecting", self._connect)
-                self.is_conditional = self.has_conditions and await self._is_proven()
+                self.is_conditional = self.has_conditions and await self._is_honest()
             except BaseException:
                 await self._shut()
                 raise
             self._is_open = True
         if not self.is_conditional:
-            _warn_once(str(self))
+            warn_once(str(self))
 
     async def _closed(self) -> None:
         async with self._gate:
@@ -236,10 +243,19 @@ class ObjectDriver(ABC):
                 self._is_open = False
                 await self._shut()
 
+    async def _is_honest(self) -> bool:
+        """Whether the store honours conditions; found out once a process for each bucket."""
+        if self._identity not in _honest:
+            if not await self._is_proven():
+                return False
+            _honest.add(self._identity)
+        await self._repeat("get", PROBE, partial(self._get, PROBE))
+        return True
+
     async def _is_proven(self) -> bool:
-        """Whether conditions are honoured: a second create and a stale replacement are refused."""
+        """Whether a second create and a stale replacement are refused."""
         for _ in range(TRIES):
-            key = f".omniq-probe/{uuid4().hex}"
+            key = f"{PROBE}-{uuid4().hex}"
             put = partial(self._repeat, "put", key)
             first = await put(partial(self._put, key, b"1", ABSENT))
             second = await put(partial(self._put, key, b"2", ABSENT))
@@ -272,7 +288,7 @@ class ObjectDriver(ABC):
 
     async def _put_alone(self, key: str, data: bytes, expected: str) -> str | None:
         """As `put`, where this process alone writes: nobody else comes between."""
-        async with _lock_of(self.location):
+        async with lock_of(self.location):
             standing = await self._repeat("get", key, partial(self._get, key))
             if _version(standing) != expected:
                 return None
@@ -366,24 +382,4 @@ def _doubtful(error: StorageUnavailableError, what: str) -> StorageUnavailableEr
     return StorageUnavailableError(f"{text}; {MAYBE_DONE}")
 
 
-_locks: WeakValueDictionary[tuple[int, str, str], asyncio.Lock] = WeakValueDictionary()
-_warned: set[str] = set()
-
-
-def _lock_of(location: Location) -> asyncio.Lock:
-    """Return the lock that all drivers of this process share for a place."""
-    key = (os.getpid(), location.protocol, location.path)
-    lock = _locks.get(key)
-    if lock is None:
-        lock = _locks[key] = asyncio.Lock()
-    return lock
-
-
-def _warn_once(place: str) -> None:
-    if place not in _warned:
-        _warned.add(place)
-        logger.warning(
-            "%s has no conditional writes: only one process may use it at a time, and nothing "
-            "keeps a second one out",
-            place,
-        )
+_honest: set[bytes] = set()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from omniq.exceptions import StorageError, StorageUnavailableError
 
 MAYBE_DONE = "the request may or may not have been carried out"
 
+_USER = re.compile(r"//[^/\s@]+@")
 _LATER_CODES = frozenset(
     {
         "SlowDown",
@@ -37,7 +39,7 @@ class Refusal(NamedTuple):
     """What a store answered instead of doing what it was asked.
 
     Attributes:
-        status: of HTTP; 0 where there was none.
+        status: of HTTP.
         code: the store's own word for it, such as ``NoSuchBucket``.
         message: its explanation, without anything secret.
     """
@@ -50,12 +52,19 @@ class Refusal(NamedTuple):
 def refused(refusal: Refusal, place: str, what: str) -> StorageError:
     """Return our error for an answer: what failed, where, why, and what to do."""
     status, code, message = refusal
-    reason = " ".join(part for part in (code, _first_line(message)) if part)
-    text = f"{place}: {what} failed: {reason or f'HTTP status {status}'}"
+    reason = ": ".join(
+        part for part in (f"HTTP {status} {code}".strip(), _first_line(message)) if part
+    )
+    text = f"{place}: {what} failed: {reason}"
     if status >= 500 or status in _LATER_STATUSES or code in _LATER_CODES:
         return StorageUnavailableError(text)
     advice = _ADVICE.get(status)
     return StorageError(f"{text} ({advice})" if advice else text)
+
+
+def without_credentials(error: BaseException, place: str, what: str) -> StorageError:
+    """Return our error for credentials that could not even be sent."""
+    return StorageError(f"{place}: {what} failed: {_first_line(str(error))} ({_CREDENTIALS})")
 
 
 def unreachable(error: BaseException, place: str, what: str) -> StorageError:
@@ -75,6 +84,6 @@ def unanswered(place: str, what: str, seconds: float) -> StorageError:
 
 
 def _first_line(message: str) -> str:
-    """Return an explanation on one line, short enough to be read."""
-    line = message.strip().partition("\n")[0].strip()
+    """Return an explanation on one line, short enough to be read, without the user of a URL."""
+    line = _USER.sub("//***@", message.strip().partition("\n")[0].strip())
     return line if len(line) <= 300 else f"{line[:300]}…"
