@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.catalogue import CATALOGUE, Entry
+from bench.catalogue import BACKENDS, CATALOGUE, Entry
 from bench.compare import judge
 from bench.measure import PARTS
 from bench.report import show, write_json
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if GROWTH in options.only:
         from bench.growth import run_growth
 
-        asyncio.run(run_growth(sizes, results, say))
+        run_growth(options.backend, sizes, results, say)
     verdicts = judge(results)
     show(Console(), results, verdicts)
     if options.json:
@@ -81,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PART,…",
         help=f"the parts to run: {', '.join(PARTS)} (all these by default) or {GROWTH}",
     )
-    parser.add_argument("--backend", choices=("sqlite", "memory"), help="measure only this backend")
+    parser.add_argument("--backend", choices=BACKENDS, help="measure only this backend")
     parser.add_argument(
         "--adapters",
         type=_names(*(entry.name for entry in CATALOGUE)),

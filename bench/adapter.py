@@ -53,6 +53,14 @@ class Adapter(ABC):
     async def round_trip(self, number: int) -> None:
         """Enqueue one task and wait for its result by the library's own means."""
 
+    async def queries(self) -> int:
+        """Return how many queries the server says it has answered so far.
+
+        Raises:
+            NotImplementedError: it does not say.
+        """
+        raise NotImplementedError
+
     async def teardown(self) -> None:  # noqa: B027 - most have nothing to close
         """Close what ``setup`` and ``start_worker`` opened."""
 

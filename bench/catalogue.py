@@ -12,6 +12,9 @@ from bench.adapter import Adapter
 Pace = Literal["slow", "medium", "fast"]
 
 
+BACKENDS = ("sqlite", "memory", "redis", "postgres", "nats", "file")
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """Where an adapter is, and how the harness has to drive it.
@@ -22,7 +25,7 @@ class Entry:
         in_process: the worker runs in the process that enqueues, since nobody else can see the
         queue. supervised: the worker forks its own processes, so two workers are one command. pace:
         how many tasks it drains, so that a slow one does not last and a fast one is not over at
-        once.
+        once. counts_queries: the server says how many queries it answered (`Adapter.queries`).
     """
 
     name: str
@@ -32,6 +35,7 @@ class Entry:
     in_process: bool = False
     supervised: bool = False
     pace: Pace = "medium"
+    counts_queries: bool = False
 
     def available(self) -> bool:
         """Return whether the library is installed."""
@@ -39,6 +43,7 @@ class Entry:
 
 
 PEERS = "bench.peers"
+SERVERS = "bench.omniq_servers"
 CATALOGUE = (
     Entry(
         "omniq-sqlite-full", "sqlite", "bench.omniq_sqlite:OmniQSQLiteFull", "omniq", pace="fast"
@@ -80,6 +85,54 @@ CATALOGUE = (
     Entry(
         "raw-memory", "memory", f"{PEERS}.raw_memory:RawMemory", None, in_process=True, pace="fast"
     ),
+    Entry(
+        "omniq-redis",
+        "redis",
+        f"{SERVERS}:OmniQRedis",
+        "omniq",
+        pace="fast",
+        counts_queries=True,
+    ),
+    Entry("arq-redis", "redis", f"{PEERS}.arq_redis:ArqRedis", "arq", pace="slow"),
+    Entry("saq-redis", "redis", f"{PEERS}.saq_queue:SAQRedis", "saq", pace="slow"),
+    Entry(
+        "taskiq-redis",
+        "redis",
+        f"{PEERS}.taskiq_servers:TaskiqRedis",
+        "taskiq_redis",
+        pace="slow",
+    ),
+    Entry("huey-redis", "redis", f"{PEERS}.huey_redis:HueyRedis", "huey", pace="slow"),
+    Entry(
+        "dramatiq-redis", "redis", f"{PEERS}.dramatiq_redis:DramatiqRedis", "dramatiq", pace="slow"
+    ),
+    Entry("streaq-redis", "redis", f"{PEERS}.streaq_redis:StreaqRedis", "streaq", pace="slow"),
+    Entry("raw-redis", "redis", f"{PEERS}.raw_redis:RawRedis", "redis", pace="fast"),
+    Entry(
+        "omniq-postgres",
+        "postgres",
+        f"{SERVERS}:OmniQPostgres",
+        "omniq",
+        pace="fast",
+        counts_queries=True,
+    ),
+    Entry(
+        "pgqueuer-postgres", "postgres", f"{PEERS}.pgqueuer_postgres:PgQueuerPostgres", "pgqueuer"
+    ),
+    Entry("saq-postgres", "postgres", f"{PEERS}.saq_queue:SAQPostgres", "saq", pace="slow"),
+    Entry("dbos-postgres", "postgres", f"{PEERS}.dbos_postgres:DBOSPostgres", "dbos", pace="slow"),
+    Entry("raw-postgres", "postgres", f"{PEERS}.raw_postgres:RawPostgres", "asyncpg", pace="fast"),
+    Entry("omniq-nats", "nats", f"{SERVERS}:OmniQNATS", "omniq"),
+    Entry("omniq-nats-bare", "nats", f"{SERVERS}:OmniQNATSBare", "omniq"),
+    Entry("taskiq-nats", "nats", f"{PEERS}.taskiq_servers:TaskiqNATS", "taskiq_nats", pace="slow"),
+    Entry("faststream-nats", "nats", f"{PEERS}.faststream_nats:FastStreamNATS", "faststream"),
+    Entry("raw-nats", "nats", f"{PEERS}.raw_nats:RawNATS", "nats"),
+    Entry("raw-nats-bare", "nats", f"{PEERS}.raw_nats:RawNATSBare", "nats"),
+    Entry("omniq-file-full", "file", "bench.omniq_file:OmniQFileFull", "omniq"),
+    Entry("omniq-file-fast", "file", "bench.omniq_file:OmniQFileFast", "omniq"),
+    Entry("huey-file", "file", f"{PEERS}.huey_file:HueyFile", "huey", pace="slow"),
+    Entry("raw-file-fsync", "file", f"{PEERS}.raw_file:RawFileSynced", None),
+    Entry("raw-file", "file", f"{PEERS}.raw_file:RawFile", None),
 )
 
 

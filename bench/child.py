@@ -67,6 +67,10 @@ class Client:
         await self.adapter.enqueue_concurrently(n, width)
         return (await self.wait_finished(n) - began_at) / 1e9
 
+    async def queries(self) -> int:
+        """Return how many queries the server has answered."""
+        return await self.adapter.queries()
+
     async def start_worker(self) -> None:
         """Begin to work in this process."""
         await self.adapter.start_worker(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.results import Results
@@ -12,7 +12,11 @@ END_TO_END = "end_to_end_per_second"
 ONE_BY_ONE = "enqueue_one_by_one_per_second"
 CONCURRENT = "enqueue_concurrently_per_second"
 BULK = "enqueue_bulk_per_second"
+TWO = "drain_2_per_second"
 FULL, FAST, MEMORY = "omniq-sqlite-full", "omniq-sqlite-fast", "omniq-memory"
+REDIS, POSTGRES, NATS, BARE = "omniq-redis", "omniq-postgres", "omniq-nats", "omniq-nats-bare"
+SYNCED_FILE, FAST_FILE = "omniq-file-full", "omniq-file-fast"
+REDIS_PEERS = ("arq", "saq", "taskiq", "huey", "dramatiq", "streaq")
 
 CLAIM_PREFIX = "claims_per_second_at_"
 
@@ -60,6 +64,17 @@ def ratio(over: tuple[str, str], under: tuple[str, str]) -> Figure:
     return figure
 
 
+def over_best(over: str, metric: str, peers: Sequence[str]) -> Figure:
+    """Return a figure that divides a metric of one by that of the best of others."""
+
+    def figure(results: Results) -> float | None:
+        ours = results.median(over, metric)
+        theirs = [found for peer in peers if (found := results.median(peer, metric))]
+        return ours / max(theirs) if ours and theirs else None
+
+    return figure
+
+
 def scaled(name: str, metric: str, factor: float) -> Figure:
     """Return a figure that reads one metric in another unit."""
 
@@ -75,20 +90,64 @@ def claim_metric(size: int) -> str:
     return f"{CLAIM_PREFIX}{size}"
 
 
-def claim_rates(results: Results) -> dict[int, float]:
-    """Return tasks claimed per second by store size, smallest first."""
+def claim_rates(results: Results, name: str) -> dict[int, float]:
+    """Return an adapter's tasks claimed per second by store size, smallest first."""
     rates = {
         int(metric.removeprefix(CLAIM_PREFIX)): results.median(name, metric)
-        for name, metric in results.samples
-        if metric.startswith(CLAIM_PREFIX)
+        for adapter, metric in results.samples
+        if adapter == name and metric.startswith(CLAIM_PREFIX)
     }
     return {size: rate for size, rate in sorted(rates.items()) if rate is not None}
 
 
-def growth(results: Results) -> float | None:
-    """Return the claim rate at the largest size over that at the smallest."""
-    rates = list(claim_rates(results).values())
-    return rates[-1] / rates[0] if len(rates) > 1 else None
+def growth(name: str) -> Figure:
+    """Return a figure that divides the claim rate at the largest size by that at the smallest."""
+
+    def figure(results: Results) -> float | None:
+        rates = list(claim_rates(results, name).values())
+        return rates[-1] / rates[0] if len(rates) > 1 else None
+
+    return figure
+
+
+def server_floors(title: str, name: str, raw: str, *, gathered: float) -> Sequence[Floor]:
+    """Return what is promised on every server, beside a driver doing the same batched writes."""
+    return (
+        Floor(f"{title}: drain / raw driver", ratio((name, DRAIN), (raw, DRAIN)), 0.25),
+        Floor(f"{title}: two workers / one", ratio((name, TWO), (name, DRAIN)), 1.5),
+        Floor(f"{title}: bulk enqueue / raw driver", ratio((name, BULK), (raw, BULK)), 0.4),
+        Floor(
+            f"{title}: 100 at once / one by one",
+            ratio((name, CONCURRENT), (name, ONE_BY_ONE)),
+            gathered,
+        ),
+        Floor(
+            f"{title}: one by one / raw round trip",
+            ratio((name, ONE_BY_ONE), (raw, ONE_BY_ONE)),
+            1 / 1.2,
+        ),
+        *(
+            Floor(
+                f"{title}: result seen, {quantile}",
+                scaled(name, f"result_{quantile}_seconds", 1000),
+                limit,
+                at_most=True,
+                unit="ms",
+            )
+            for quantile, limit in (("p50", 3), ("p99", 10))
+        ),
+    )
+
+
+def idle_floor(title: str, name: str) -> Floor:
+    """Return what an idle worker may ask of the server."""
+    return Floor(
+        f"{title}: queries of an idle worker",
+        scaled(name, "idle_queries_per_second", 1),
+        1,
+        at_most=True,
+        unit="/s",
+    )
 
 
 FLOORS = (
@@ -163,7 +222,41 @@ FLOORS = (
         unit="MB",
     ),
     Floor("import omniq", scaled(FULL, "import_seconds", 1000), 120, at_most=True, unit="ms"),
-    Floor("SQLite: claim rate, most tasks / fewest", growth, 0.8),
+    Floor("SQLite: claim rate, most tasks / fewest", growth(FAST), 0.8),
+    Floor(
+        "Redis: drain / best peer",
+        over_best(REDIS, DRAIN, [f"{peer}-redis" for peer in REDIS_PEERS]),
+        8,
+    ),
+    Floor(
+        "PostgreSQL: drain / pgqueuer", ratio((POSTGRES, DRAIN), ("pgqueuer-postgres", DRAIN)), 1
+    ),
+    Floor(
+        "PostgreSQL: drain / best that keeps results",
+        over_best(POSTGRES, DRAIN, ("dbos-postgres", "saq-postgres")),
+        10,
+    ),
+    Floor("NATS: drain / taskiq", ratio((NATS, DRAIN), ("taskiq-nats", DRAIN)), 3),
+    Floor(
+        "NATS without results and events: drain / FastStream",
+        ratio((BARE, DRAIN), ("faststream-nats", DRAIN)),
+        1,
+    ),
+    *server_floors("Redis", REDIS, "raw-redis", gathered=3),
+    *server_floors("PostgreSQL", POSTGRES, "raw-postgres", gathered=10),
+    *server_floors("NATS", NATS, "raw-nats", gathered=3),
+    Floor("Redis: claim rate, most tasks / fewest", growth(REDIS), 0.8),
+    Floor("PostgreSQL: claim rate, most tasks / fewest", growth(POSTGRES), 0.8),
+    idle_floor("Redis", REDIS),
+    idle_floor("PostgreSQL", POSTGRES),
+    Floor("files fast: drain / Huey", ratio((FAST_FILE, DRAIN), ("huey-file", DRAIN)), 5),
+    Floor("files full: drain / Huey", ratio((SYNCED_FILE, DRAIN), ("huey-file", DRAIN)), 1.5),
+    Floor(
+        "files full: enqueue in bulk / bare create, fsync, rename",
+        ratio((SYNCED_FILE, BULK), ("raw-file-fsync", BULK)),
+        0.5,
+    ),
+    Floor("files: claim rate, most tasks / fewest", growth(FAST_FILE), 0.8),
 )
 
 

@@ -13,6 +13,9 @@ from bench.sizes import CONCURRENCY, Sizes
 from bench.stage import stage
 
 SETTLING_SECONDS = 1.0
+IDLE_WORKERS = 20
+IDLE_SETTLING_SECONDS = 12.0
+"""Until all workers are up, and PostgreSQL has heard of their first queries."""
 WARM_UPS = 3
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 # The class too, so that a library which loads its parts when they are asked for gains nothing.
@@ -22,6 +25,15 @@ IMPORTS = {
     "potatoq": "from potatoq import Potatoq",
     "taskiq": "from taskiq import InMemoryBroker",
     "apscheduler": "from apscheduler import AsyncScheduler",
+    "arq": "from arq import Worker",
+    "saq": "from saq import Worker",
+    "taskiq_redis": "from taskiq_redis import RedisStreamBroker",
+    "dramatiq": "from dramatiq.brokers.redis import RedisBroker",
+    "streaq": "from streaq import Worker",
+    "pgqueuer": "from pgqueuer import PgQueuer",
+    "dbos": "from dbos import DBOS",
+    "taskiq_nats": "from taskiq_nats import PullBasedJetStreamBroker",
+    "faststream": "from faststream.nats import NatsBroker",
 }
 
 Values = dict[str, float]
@@ -41,14 +53,16 @@ def measure_enqueue(entry: Entry, sizes: Sizes) -> Values:
 
 def measure_drain_of_one(entry: Entry, sizes: Sizes) -> Values:
     """Measure tasks drained per second by one worker process."""
-    return {"drain_1_per_second": _drain_rate(entry, sizes.drain_of(entry), processes=1)}
+    rate, cpu_seconds = _drained(entry, sizes.drain_of(entry), processes=1)
+    return {"drain_1_per_second": rate, "drain_1_cpu_seconds": cpu_seconds}
 
 
 def measure_drain_of_two(entry: Entry, sizes: Sizes) -> Values:
     """Measure tasks drained per second by two worker processes; not inside one process."""
     if entry.in_process:
         return {}
-    return {"drain_2_per_second": _drain_rate(entry, sizes.drain_of(entry), processes=2)}
+    rate, _ = _drained(entry, sizes.drain_of(entry), processes=2)
+    return {"drain_2_per_second": rate}
 
 
 def measure_end_to_end(entry: Entry, sizes: Sizes) -> Values:
@@ -102,9 +116,26 @@ def measure_resident(entry: Entry, sizes: Sizes) -> Values:
         return {"idle_cpu_percent": 100 * idle, "peak_memory_bytes": worker.peak_memory_bytes()}
 
 
+def measure_idle(entry: Entry, sizes: Sizes) -> Values:
+    """Measure the queries a second of each of many workers that have nothing to do.
+
+    Not in all backends: the server has to count them.
+    """
+    if not entry.counts_queries:
+        return {}
+    with stage(entry, 1) as on:
+        for _ in range(IDLE_WORKERS):
+            on.start_workers(1, role="command")
+        time.sleep(IDLE_SETTLING_SECONDS)
+        before, began = on.client.act("queries"), time.monotonic()
+        time.sleep(sizes.idle_queries_seconds)
+        number, seconds = on.client.act("queries") - before, time.monotonic() - began
+        return {"idle_queries_per_second": number / seconds / IDLE_WORKERS}
+
+
 def measure_import(entry: Entry, sizes: Sizes) -> Values:
     """Measure seconds to import the library's main class in a new interpreter."""
-    if entry.package is None:
+    if entry.package not in IMPORTS:
         return {}
     code = (
         "import time; began = time.perf_counter(); "
@@ -121,6 +152,7 @@ PARTS: dict[str, Callable[[Entry, Sizes], Values]] = {
     "end-to-end": measure_end_to_end,
     "latency": measure_latency,
     "resident": measure_resident,
+    "idle": measure_idle,
     "import": measure_import,
 }
 
@@ -131,17 +163,17 @@ def _enqueue_rate(entry: Entry, act: str, n: int, **arguments: int) -> float | N
     return None if seconds is None else n / seconds
 
 
-def _drain_rate(entry: Entry, n: int, *, processes: int) -> float:
-    """Return tasks per second from the first run to the last settled task; check exactness.
+def _drained(entry: Entry, n: int, *, processes: int) -> tuple[float, float]:
+    """Return tasks per second and the workers' CPU seconds for each task; check exactness.
 
-    The clock starts with the first run, so that starting interpreters and threads counts for
-    nobody.
+    The clock starts with the first run and ends with the last settled task, so that starting
+    interpreters and threads counts for nobody. CPU time is taken from the start of the workers on.
     """
     with stage(entry, n) as on:
         on.client.act("fill", n=n)
-        if entry.in_process:
-            ended_at = on.client.act("drain", n=n)
-        else:
-            on.start_workers(processes)
-            ended_at = on.client.act("wait_finished", n=n)
-        return n / ((ended_at - on.checked_runs(n).first_run_at()) / 1e9)
+        workers = [on.client] if entry.in_process else on.start_workers(processes)
+        used = sum(worker.cpu_seconds() for worker in workers)
+        ended_at = on.client.act("drain" if entry.in_process else "wait_finished", n=n)
+        used = sum(worker.cpu_seconds() for worker in workers) - used
+        rate = n / ((ended_at - on.checked_runs(n).first_run_at()) / 1e9)
+    return rate, used / n

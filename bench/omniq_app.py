@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 
-from bench.recorder import DIRECTORY_VARIABLE, record
+from bench.recorder import record
 from omniq import OmniQ
 
-path = f"{os.environ[DIRECTORY_VARIABLE]}/omniq.db"
-q = OmniQ(f"sqlite:///{path}?durability={os.environ['BENCH_DURABILITY']}")
+URL_VARIABLE = "BENCH_OMNIQ_URL"
+BARE_VARIABLE = "BENCH_OMNIQ_BARE"
+"""Set where neither results nor events are kept."""
+is_bare = BARE_VARIABLE in os.environ
+q = OmniQ(os.environ[URL_VARIABLE], result_ttl=0 if is_bare else 86_400, log_events=not is_bare)
 
 
 @q.task

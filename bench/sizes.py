@@ -28,6 +28,7 @@ class Sizes:
     latency: int
     latency_budget_seconds: float
     idle_seconds: float
+    idle_queries_seconds: float
     growth: tuple[int, ...]
 
     def drain_of(self, entry: Entry) -> int:
@@ -45,6 +46,7 @@ FULL = Sizes(
     latency=200,
     latency_budget_seconds=12.0,
     idle_seconds=5.0,
+    idle_queries_seconds=30.0,
     growth=(1_000, 10_000, 100_000, 1_000_000),
 )
 QUICK = Sizes(
@@ -57,5 +59,6 @@ QUICK = Sizes(
     latency=50,
     latency_budget_seconds=4.0,
     idle_seconds=2.0,
+    idle_queries_seconds=12.0,
     growth=(1_000, 10_000, 100_000),
 )

@@ -1,4 +1,4 @@
-"""A new directory and new processes for one experiment."""
+"""A new directory, an empty server and new processes for one experiment."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from bench.catalogue import Entry
 from bench.process import Child
 from bench.recorder import RunReader
+from bench.servers import serving
 
 SPARE_SLOTS = 1000
 
@@ -26,6 +27,7 @@ class Stage:
     entry: Entry
     directory: Path
     capacity: int
+    url: str
     client: Child
     workers: ExitStack
 
@@ -33,7 +35,14 @@ class Stage:
         """Start workers, wait until all are set up, and let them begin together."""
         commands, each = (1, processes) if self.entry.supervised else (processes, 1)
         children = [
-            Child(self.entry, role, self.directory, capacity=self.capacity, processes=each)
+            Child(
+                self.entry,
+                role,
+                self.directory,
+                url=self.url,
+                capacity=self.capacity,
+                processes=each,
+            )
             for _ in range(commands)
         ]
         for child in children:
@@ -64,6 +73,10 @@ def stage(entry: Entry, n: int) -> Generator[Stage]:
     capacity = 2 * n + SPARE_SLOTS
     with TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
-        with Child(entry, "client", directory, capacity=capacity) as client, ExitStack() as workers:
+        with (
+            serving(entry.backend, directory) as url,
+            Child(entry, "client", directory, url=url, capacity=capacity) as client,
+            ExitStack() as workers,
+        ):
             client.await_ready()
-            yield Stage(entry, directory, capacity, client, workers)
+            yield Stage(entry, directory, capacity, url, client, workers)
