@@ -37,7 +37,7 @@ class RawMemory(Adapter):
 
     async def round_trip(self, number: int) -> None:
         await self.enqueue(number)
-        while number not in self._results:  # noqa: ASYNC110 - nothing is quicker than to look
+        while number not in self._results:
             await asyncio.sleep(0)
 
     async def teardown(self) -> None:

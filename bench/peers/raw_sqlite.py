@@ -101,7 +101,7 @@ class RawFull(Adapter):
     async def round_trip(self, number: int) -> None:
         ids = self._insert([number])
         query = "SELECT 1 FROM result WHERE task_id = ?"
-        while not self._connection.execute(query, ids).fetchone():  # noqa: ASYNC110 - a file
+        while not self._connection.execute(query, ids).fetchone():
             await asyncio.sleep(IDLE_SECONDS)
 
     async def teardown(self) -> None:
