@@ -55,7 +55,7 @@ class FastStreamNATS(Adapter):
     async def round_trip(self, number: int) -> None:
         sent = self._sent
         await self.enqueue(number)
-        while await self.finished() <= sent:
+        while await self.finished() <= sent:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(CHECK_SECONDS)
 
     async def teardown(self) -> None:
