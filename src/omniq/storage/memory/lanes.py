@@ -24,12 +24,14 @@ class Record(msgspec.Struct, gc=False):
         task: request and state, replaced as a whole and never changed in place. What a user could
             change through it (arguments, metadata, retry policy) is taken from `data`.
         data: the encoded task as it was inserted; None if it has nothing of that kind.
+        waits_on: the parents it will be told about when they become final.
         place: its entry in the line of its lane while it stands there.
         timer: its entry in a heap of moments: the end of its wait or lease, or of its life.
     """
 
     task: Task
     data: bytes | None
+    waits_on: tuple[str, ...] = ()
     place: Place | None = None
     timer: Timer | None = None
 

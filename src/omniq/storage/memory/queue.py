@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from copy import copy
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -15,7 +14,7 @@ from omniq.models.task import Task
 from omniq.serialization import RecordCodec, SerializationFormat
 from omniq.storage.component import Capabilities
 from omniq.storage.memory.lanes import Record
-from omniq.storage.memory.table import TaskTable
+from omniq.storage.memory.table import TaskTable, encoded, whole
 from omniq.storage.memory.waiters import Waiters
 from omniq.storage.queue import BaseQueue
 from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
@@ -44,12 +43,12 @@ class MemoryQueue(BaseQueue):
         self._table = TaskTable(self._arrivals.announce, self._ends.announce)
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
-        encoded = [self._encoded(task) for task in tasks]
+        datas = [encoded(task, self._codec) for task in tasks]
         moment = now or utcnow()
         with self._lock:
             return [
                 self._table.insert(task, data, moment)
-                for task, data in zip(tasks, encoded, strict=True)
+                for task, data in zip(tasks, datas, strict=True)
             ]
 
     async def _claim(
@@ -62,21 +61,17 @@ class MemoryQueue(BaseQueue):
         now: datetime | None,
     ) -> list[Task]:
         moment = now or utcnow()
-        lease_ends_at = moment + timedelta(seconds=lease_seconds)
-
-        def run(task: Task) -> Task:
-            return lifecycle.claim(
-                task,
-                worker_id=worker_id,
-                lease_token=lease_token,
-                lease_ends_at=lease_ends_at,
-                now=moment,
-            )
-
+        run = partial(
+            lifecycle.claim,
+            worker_id=worker_id,
+            lease_token=lease_token,
+            lease_ends_at=moment + timedelta(seconds=lease_seconds),
+            now=moment,
+        )
         with self._lock:
             taken = self._table.claim(queues, limit, run, moment)
             found = [(record.task, record.data) for record in taken]
-        return [self._whole(task, data) for task, data in found]
+        return [whole(task, data, self._codec) for task, data in found]
 
     async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]:
         moment = now or utcnow()
@@ -137,20 +132,5 @@ class MemoryQueue(BaseQueue):
         records = map(self._table.get, task_ids)
         return now if any(one is None or one.task.is_final for one in records) else None
 
-    def _encoded(self, task: Task) -> bytes | None:
-        if task.args or task.kwargs or task.metadata or task.retry:
-            return self._codec.encode(task)
-        return None
-
     def _handed_out(self, record: Record) -> Task:
-        return self._whole(record.task, record.data)
-
-    def _whole(self, bare: Task, data: bytes | None) -> Task:
-        task = copy(bare)
-        if data is None:
-            task.kwargs, task.metadata = {}, {}
-            return task
-        whole: Task = self._codec.decode(data)
-        task.args, task.kwargs = whole.args, whole.kwargs
-        task.metadata, task.retry = whole.metadata, whole.retry
-        return task
+        return whole(record.task, record.data, self._codec)

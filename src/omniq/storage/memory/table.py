@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from datetime import datetime
+from typing import Any, Protocol
 
 from omniq import lifecycle
 from omniq.clock import EPOCH
@@ -15,6 +16,18 @@ from omniq.storage.memory.lanes import PENDING, RUNNING, SCHEDULED, Lane, Record
 from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
 
 WAITING = TaskStatus.WAITING
+
+
+class TaskCodec(Protocol):
+    """Turns tasks into bytes and back."""
+
+    def encode(self, record: Any) -> bytes:
+        """Return a task as bytes."""
+        ...
+
+    def decode(self, data: bytes, /) -> Any:
+        """Return the task in bytes."""
+        ...
 
 
 class TaskTable:
@@ -50,8 +63,31 @@ class TaskTable:
             holder = self._keys.setdefault(key, task.id)
             if holder != task.id:
                 return Inserted(holder, stored=False)
-        self._add(Record(_bare(after), data), parents)
+        waits_on: tuple[str, ...] = ()
+        if after.status is WAITING:
+            waits_on = tuple(one for one, status in parents.items() if not status.is_final)
+        self._add(Record(_bare(after), data, waits_on))
         return Inserted(task.id, stored=True)
+
+    def load(self, images: Mapping[str, Record | None]) -> None:
+        """Put each task of these ids into this very state, whatever its state is; None removes it.
+
+        A record becomes the table's own. All take effect as one: unique keys may change hands.
+        """
+        for task_id in images:
+            record = self._records.get(task_id)
+            if record is not None:
+                self._delete(record)
+        for record in images.values():
+            if record is not None:
+                task = record.task
+                if task.unique_key is not None and not task.is_final:
+                    self._keys[task.queue_name, task.unique_key] = task.id
+                self._add(record)
+
+    def records(self) -> Iterable[Record]:
+        """Return all records, in no order."""
+        return self._records.values()
 
     def claim(
         self,
@@ -167,15 +203,13 @@ class TaskTable:
         found = [(one, self._records.get(one)) for one in task.depends_on]
         return {one: record.task.status for one, record in found if record is not None}
 
-    def _add(self, record: Record, parents: dict[str, TaskStatus]) -> None:
+    def _add(self, record: Record) -> None:
         task = record.task
         self._records[task.id] = record
         self._sorted_ids = None
         self.lane(task.queue_name).counts[task.status] += 1
-        if task.status is WAITING:
-            for parent_id, status in parents.items():
-                if not status.is_final:
-                    self._children.setdefault(parent_id, {})[task.id] = None
+        for parent_id in record.waits_on:
+            self._children.setdefault(parent_id, {})[task.id] = None
         self._arrange(record)
 
     def _put(self, record: Record, after: Task) -> None:
@@ -213,12 +247,17 @@ class TaskTable:
             parent = ended.popleft()
             for child_id in self._children.pop(parent.id, ()):
                 child = self._records[child_id]
+                self._untie(child, parent.id)
                 if child.task.status is WAITING:
                     status = parent.status
                     after = lifecycle.parent_finished(child.task, parent.id, status, now)
                     self._put(child, after)
                     if after.is_final:
                         ended.append(after)
+
+    def _untie(self, child: Record, parent_id: str) -> None:
+        """Note that a task was told about a parent: it is told once."""
+        child.waits_on = tuple(one for one in child.waits_on if one != parent_id)
 
     def _retake_key(self, task: Task) -> bool:
         if task.unique_key is None:
@@ -235,12 +274,44 @@ class TaskTable:
         del self._records[task.id]
         self._sorted_ids = None
         self._lanes[task.queue_name].counts[task.status] -= 1
-        for parent_id in task.depends_on:
-            self._children.get(parent_id, {}).pop(task.id, None)
+        if not task.is_final:
+            self._release_key(task)
+        for parent_id in record.waits_on:
+            children = self._children[parent_id]
+            del children[task.id]
+            if not children:
+                del self._children[parent_id]
 
     def _is_finished(self, timer: Timer) -> bool:
         record = self._records.get(timer[1])
         return record is not None and record.timer is timer
+
+
+def whole(bare: Task, data: bytes | None, codec: TaskCodec) -> Task:
+    """Return a task as callers may have it: with its arguments, decoded anew.
+
+    Raises:
+        SerializationError: `data` is damaged, or pickled where pickle is not read.
+    """
+    task = copy(bare)
+    if data is None:
+        task.kwargs, task.metadata = {}, {}
+        return task
+    stored: Task = codec.decode(data)
+    task.args, task.kwargs = stored.args, stored.kwargs
+    task.metadata, task.retry = stored.metadata, stored.retry
+    return task
+
+
+def encoded(task: Task, codec: TaskCodec) -> bytes | None:
+    """Return what of a task must be kept encoded: None if that is nothing.
+
+    Raises:
+        ValidationError: its arguments cannot be stored.
+    """
+    if task.args or task.kwargs or task.metadata or task.retry:
+        return codec.encode(task)
+    return None
 
 
 def _bare(task: Task) -> Task:
