@@ -18,7 +18,7 @@ from omniq.testing.contract.samples import NOW, at
 
 NAMES = [f"t{n}" for n in range(8)]
 QUEUES = ["alpha", "beta"]
-A_TASK = {"id": "a", "queue_name": "alpha", "priority": 1, "depends_on": ()}
+A_TASK: dict[str, Any] = {"id": "a", "queue_name": "alpha", "priority": 1, "depends_on": ()}
 Step = Callable[[TaskLogState], None]
 
 ids = st.sampled_from(NAMES)
@@ -31,7 +31,8 @@ def new_state() -> TaskLogState:
 
 def insert(fields: dict[str, Any], now: datetime, state: TaskLogState) -> None:
     parents = tuple(one for one in fields["depends_on"] if one < fields["id"])
-    task = Task(func="f", created_at=NOW, **(fields | {"depends_on": parents}))
+    more: dict[str, Any] = {"func": "f", "created_at": NOW, "depends_on": parents}
+    task = Task(**(fields | more))
     state.insert(task, b'{"n":1}' if fields["priority"] else None, now)
 
 
