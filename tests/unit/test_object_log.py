@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from itertools import chain, pairwise
 
 import pytest
@@ -11,46 +10,13 @@ import pytest
 from omniq.exceptions import NotFoundError, SchemaError, StorageUnavailableError
 from omniq.storage.objectstore import log as log_module
 from omniq.storage.objectstore.frames import Header, pack
-from omniq.storage.objectstore.log import SNAPSHOT_EVERY, TRIM_AGE, TRUST_SECONDS, ObjectLog
+from omniq.storage.objectstore.log import SNAPSHOT_EVERY, TRIM_AGE
 from omniq.storage.objectstore.schedulestate import ScheduleLogState
-from tests.unit.object_doubles import DictDriver, DictStore, nothing, once, unanswered
+from tests.unit.object_doubles import DictStore, nothing, once, unanswered
+from tests.unit.object_logs import Log, count, counted, driver_of, new_log, number, often, put
 
-Log = ObjectLog[ScheduleLogState]
 HOUR = TRIM_AGE.total_seconds()
-
-
-def new_log(store: DictStore, *, is_conditional: bool = True) -> Log:
-    driver = DictDriver(store, is_conditional=is_conditional)
-    return ObjectLog(driver, "tasks", ScheduleLogState(), clock=store.clock)
-
-
-def driver_of(log: Log) -> DictDriver:
-    driver = log._driver  # pyright: ignore[reportPrivateUsage] - to hurt it
-    assert isinstance(driver, DictDriver)
-    return driver
-
-
-def put(key: str, text: str = "1") -> Callable[[ScheduleLogState], None]:
-    return lambda state: state.put(key, text.encode())
-
-
-def count(state: ScheduleLogState) -> int:
-    """Add one to a counter; return what it says then."""
-    number = int(state.get("n") or b"0") + 1
-    state.put("n", str(number).encode())
-    return number
-
-
-def number(state: ScheduleLogState) -> int:
-    return int(state.get("n") or b"0")
-
-
-async def counted(store: DictStore) -> int:
-    """Return what a process that starts now sees."""
-    log = new_log(store)
-    found = await log.run(number)
-    await log.close()
-    return found
+__all__ = ["often"]
 
 
 async def test_what_was_committed_is_seen_by_all() -> None:
@@ -199,12 +165,6 @@ async def test_a_process_that_dies_at_any_request_leaves_a_whole_state() -> None
         assert await new_log(store).run(count) == done + 1
 
 
-@pytest.fixture
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take a snapshot every four commits."""
-    monkeypatch.setattr(log_module, "SNAPSHOT_EVERY", 4)
-
-
 async def test_a_snapshot_is_taken_every_so_often() -> None:
     """By whoever commits that number, so that a start is quick."""
     store = DictStore()
@@ -254,94 +214,6 @@ async def test_old_segments_are_deleted_but_not_before_their_time() -> None:
     assert store.keys("tasks/.snapshots") == [f"{n:012d}" for n in (16, 20)]
     assert store.keys("tasks/.log") == [f"{n:012d}" for n in (17, 18, 19, 20)]
     assert await counted(store) == 20
-
-
-@pytest.mark.usefixtures("often")
-async def test_a_process_alone_needs_not_wait_to_delete() -> None:
-    """Where the store has no conditions, nobody else can be behind."""
-    store = DictStore()
-    log = new_log(store, is_conditional=False)
-    for _ in range(9):
-        await log.run(count)
-        await log.close()
-
-    assert store.keys("tasks/.snapshots") == [f"{8:012d}"]
-    assert store.keys("tasks/.log") == [f"{9:012d}"]
-
-
-@pytest.mark.usefixtures("often")
-async def test_a_process_that_slept_trusts_nothing_it_knew() -> None:
-    """Its next number was deleted meanwhile: it must neither create it nor believe it absent."""
-    store = DictStore()
-    sleeper, other = new_log(store), new_log(store)
-    for _ in range(2):
-        await sleeper.run(count)
-    for _ in range(3):
-        for _ in range(4):
-            await other.run(count)
-            await other.close()
-        store.clock.seconds += HOUR + 1
-    assert f"{3:012d}" not in store.keys("tasks/.log")
-
-    assert await sleeper.run(number) == 14
-    assert await sleeper.run(count) == 15
-    assert set(store.written.values()) == {1}
-
-
-@pytest.mark.usefixtures("often")
-async def test_a_commit_that_slept_on_its_way_says_that_it_does_not_know() -> None:
-    """Stopped for hours between look and write: the create succeeds, and is not believed."""
-    store = DictStore()
-    zombie, other = new_log(store), new_log(store)
-    await zombie.run(count)
-
-    async def sleep(what: str, key: str) -> None:
-        for _ in range(3):
-            for _ in range(4):
-                await other.run(count)
-                await other.close()
-            store.clock.seconds += HOUR + 1
-
-    driver_of(zombie).before = once(sleep)
-    with pytest.raises(StorageUnavailableError, match="may or may not"):
-        await zombie.run(count)
-
-    assert store.written[f"tasks/.log/{2:012d}"] == 2
-    assert await zombie.run(number) == 13
-    assert await counted(store) == 13
-
-
-@pytest.mark.usefixtures("often")
-async def test_an_absence_that_took_too_long_is_not_believed() -> None:
-    """The same for a read: stopped between request and reply, it looks anew."""
-    store = DictStore()
-    zombie, other = new_log(store), new_log(store)
-    await zombie.run(count)
-
-    async def sleep(what: str, key: str) -> None:
-        for _ in range(3):
-            for _ in range(4):
-                await other.run(count)
-                await other.close()
-            store.clock.seconds += HOUR + 1
-
-    driver_of(zombie).before = once(sleep, what="get")
-
-    assert await zombie.run(number) == 13
-
-
-async def test_an_idle_process_lists_again_only_when_its_trust_has_run_out() -> None:
-    """Each look renews it: who looks now and then never lists."""
-    store = DictStore()
-    log = new_log(store)
-    for _ in range(100):
-        store.clock.seconds += TRUST_SECONDS * 0.9
-        await log.look()
-    assert driver_of(log).requests["list"] == 1
-
-    store.clock.seconds += TRUST_SECONDS + 1
-    await log.look()
-    assert driver_of(log).requests["list"] == 2
 
 
 async def test_a_damaged_record_hides_no_other() -> None:

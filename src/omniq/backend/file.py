@@ -12,6 +12,7 @@ import msgspec
 from omniq.backend.base import BaseBackend
 from omniq.exceptions import CapabilityError, ConfigError
 from omniq.models.config import FileConfig
+from omniq.storage.base import BaseQueue, BaseScheduleStorage
 from omniq.storage.file import (
     FileEventStorage,
     FileQueue,
@@ -19,7 +20,11 @@ from omniq.storage.file import (
     FileScheduleStorage,
 )
 from omniq.storage.file.location import Location, locate
+from omniq.storage.objectstore.connect import driver_of
+from omniq.storage.objectstore.queue import ObjectQueue
+from omniq.storage.objectstore.schedules import ObjectScheduleStorage
 
+_RECORD_OPTIONS = ("compression", "serialization_format")
 _URL_OPTIONS = ("allow_network", "compression", "durability", "serialization_format")
 
 
@@ -50,6 +55,9 @@ class FileBackend(BaseBackend):
         place = FileConfig.from_env().location if base_dir is None else str(base_dir)
         self.config = _config(place, dict(fs_kwargs or {}), options)
         self.location: Location = locate(place, fs_protocol, fs_kwargs)
+        self._driver = None if self.location.is_local else driver_of(self.location)
+        if self._driver is not None:
+            self.capabilities = self._driver.capabilities
 
     def __repr__(self) -> str:
         return f"FileBackend({str(self.location)!r})"
@@ -79,7 +87,16 @@ class FileBackend(BaseBackend):
             fields.pop(name)
         return cls(config.location, fs_kwargs=config.storage_options, **fields)
 
-    def _make_queue(self) -> FileQueue:
+    async def _open(self) -> None:
+        await super()._open()
+        if self._driver is not None:
+            self.capabilities = self._driver.capabilities
+
+    def _make_queue(self) -> BaseQueue:
+        if self._driver is not None:
+            return ObjectQueue(
+                self._driver, tasks_dir=self.config.tasks_dir, **self._record_options()
+            )
         return FileQueue(self._local(), tasks_dir=self.config.tasks_dir, **self._options())
 
     def _make_results(self) -> FileResultStorage:
@@ -90,13 +107,20 @@ class FileBackend(BaseBackend):
     def _make_events(self) -> FileEventStorage:
         return FileEventStorage(self._local(), events_dir=self.config.events_dir, **self._options())
 
-    def _make_schedules(self) -> FileScheduleStorage:
+    def _make_schedules(self) -> BaseScheduleStorage:
+        if self._driver is not None:
+            return ObjectScheduleStorage(
+                self._driver, schedules_dir=self.config.schedules_dir, **self._record_options()
+            )
         return FileScheduleStorage(
             self._local(), schedules_dir=self.config.schedules_dir, **self._options()
         )
 
     def _options(self) -> dict[str, Any]:
         return {name: getattr(self.config, name) for name in _URL_OPTIONS}
+
+    def _record_options(self) -> dict[str, Any]:
+        return {name: getattr(self.config, name) for name in _RECORD_OPTIONS}
 
     def _local(self) -> Path:
         if not self.location.is_local:

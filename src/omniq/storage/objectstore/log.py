@@ -16,14 +16,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 from uuid import uuid4
 
 from omniq.exceptions import StorageUnavailableError
 from omniq.storage.objectstore.driver import ABSENT, ObjectDriver, Stored
 from omniq.storage.objectstore.frames import FORMAT, Content, Header, pack, unpack
+from omniq.storage.objectstore.logstate import LogState
 from omniq.storage.objectstore.snapshots import Snapshots, key_of
 from omniq.storage.objectstore.together import together
 from omniq.storage.objectstore.trust import Reading, TrustClock
@@ -40,38 +41,6 @@ ATTEMPTS = 200
 _LONGEST_PAUSE = 1.0
 
 R = TypeVar("R")
-
-
-class LogState(Protocol):
-    """What a log is about. All methods are called in one thread."""
-
-    def begin(self) -> None:
-        """Begin a step: what changes from here on can be taken back."""
-        ...
-
-    def take_back(self) -> None:
-        """Undo the last step."""
-        ...
-
-    def changes(self) -> list[bytes]:
-        """Return what all steps changed together, as records without line breaks."""
-        ...
-
-    def keep(self) -> None:
-        """Forget how to take the steps back."""
-        ...
-
-    def apply(self, records: Iterable[bytes]) -> list[bytes]:
-        """Make the changes of a commit as one; return the records that make no sense."""
-        ...
-
-    def dump(self) -> Iterable[bytes]:
-        """Return records that make this state of an empty one."""
-        ...
-
-    def clear(self) -> None:
-        """Become empty."""
-        ...
 
 
 S = TypeVar("S", bound=LogState)
@@ -102,7 +71,7 @@ class ObjectLog(Generic[S]):
         folder: of the keys.
         state: empty; in nobody else's hands from here on.
         clock: says how long ago a look was.
-        on_news: called after each commit, of this process or another.
+        on_look: called after each look, and told whether there was news.
     """
 
     def __init__(
@@ -112,7 +81,7 @@ class ObjectLog(Generic[S]):
         state: S,
         *,
         clock: TrustClock | None = None,
-        on_news: Callable[[], None] = lambda: None,
+        on_look: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self.state = state
         self.damages: list[Damage] = []
@@ -123,7 +92,7 @@ class ObjectLog(Generic[S]):
             driver, segments=self._folder, folder=f"{folder}/.snapshots", trim_age=TRIM_AGE
         )
         self._clock = clock or TrustClock()
-        self._on_news = on_news
+        self._on_look = on_look
         self._seq = 0
         self._is_loaded = False
         self._current_at: Reading | None = None
@@ -243,7 +212,7 @@ class ObjectLog(Generic[S]):
         self._current_at = sent_at
         if is_marked:
             self._take_snapshot()
-        self._on_news()
+        self._on_look(True)
         return True
 
     async def _look(self) -> bool:
@@ -260,8 +229,7 @@ class ObjectLog(Generic[S]):
             for segment in stored:
                 if segment is None:
                     self._current_at = sent_at
-                    if found:
-                        self._on_news()
+                    self._on_look(found)
                     return found
                 self._apply(segment.data)
                 found = True

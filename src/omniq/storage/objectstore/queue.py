@@ -1,0 +1,213 @@
+"""`ObjectQueue`: tasks in the objects of a store, and in the memory of all who use them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import islice
+from threading import Lock
+
+from omniq import lifecycle
+from omniq.exceptions import SerializationError
+from omniq.models.finding import Finding, broken
+from omniq.models.task import DAMAGED, Task
+from omniq.serialization import SerializationFormat
+from omniq.storage.file.codec import Compression, FileCodec
+from omniq.storage.file.location import check_folder_name
+from omniq.storage.memory.lanes import Record
+from omniq.storage.memory.table import encoded, whole
+from omniq.storage.memory.waiters import Waiters
+from omniq.storage.objectstore.driver import ObjectDriver
+from omniq.storage.objectstore.service import LogService
+from omniq.storage.objectstore.taskstate import TaskLogState
+from omniq.storage.queue import BaseQueue
+from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
+
+_Row = tuple[Task, bytes | None]
+
+
+class ObjectQueue(BaseQueue):
+    """Tasks in an object store, shared by any number of processes of any number of machines.
+
+    The truth is a log of objects, ``<base_dir>/tasks/.log/``. Every process keeps all tasks in
+    memory and learns from the log what others changed.
+
+    Args:
+        driver: of the store.
+        tasks_dir: name of the folder inside the location of the driver.
+        serialization_format: how arguments are encoded; ``pickle`` takes any picklable value.
+        compression: ``zlib`` compresses the arguments of large tasks.
+    """
+
+    def __init__(
+        self,
+        driver: ObjectDriver,
+        *,
+        tasks_dir: str = "tasks",
+        serialization_format: SerializationFormat = "json",
+        compression: Compression = "none",
+    ) -> None:
+        super().__init__()
+        self.capabilities = driver.capabilities
+        self._codec = FileCodec(
+            Task,
+            ("args", "kwargs", "metadata"),
+            format=serialization_format,
+            compression=compression,
+        )
+        lock = Lock()
+        self._arrivals, self._ends = Waiters(lock), Waiters(lock)
+        self._log = LogService(
+            driver,
+            check_folder_name("tasks_dir", tasks_dir),
+            lambda: TaskLogState(self._arrivals.announce, self._ends.announce),
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._log)!r})"
+
+    async def _open(self) -> None:
+        await self._log.open()
+        self.capabilities = self._log.driver.capabilities
+
+    async def _close(self) -> None:
+        await self._log.close()
+
+    async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
+        datas = [encoded(task, self._codec) for task in tasks]
+
+        def job(state: TaskLogState) -> list[Inserted]:
+            moment = now or self._log.now()
+            return [
+                state.insert(task, data, moment) for task, data in zip(tasks, datas, strict=True)
+            ]
+
+        return await self._log.run(job)
+
+    async def _claim(
+        self,
+        queues: list[str],
+        worker_id: str,
+        lease_token: str,
+        limit: int,
+        lease_seconds: float,
+        now: datetime | None,
+    ) -> list[Task]:
+        def job(state: TaskLogState) -> list[_Row]:
+            moment = now or self._log.now()
+            run = partial(
+                lifecycle.claim,
+                worker_id=worker_id,
+                lease_token=lease_token,
+                lease_ends_at=moment + timedelta(seconds=lease_seconds),
+                now=moment,
+            )
+            return list(map(_row, state.claim(queues, limit, run, moment)))
+
+        return [self._whole(*row) for row in await self._log.run(job)]
+
+    async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]:
+        def job(state: TaskLogState) -> list[bool]:
+            moment = now or self._log.now()
+            return [state.swap(change, moment) for change in changes]
+
+        return await self._log.run(job)
+
+    async def _extend(
+        self, leases: list[Lease], lease_seconds: float, now: datetime | None
+    ) -> list[Task]:
+        def job(state: TaskLogState) -> list[_Row]:
+            ends_at = (now or self._log.now()) + timedelta(seconds=lease_seconds)
+            held = [state.extend(lease, ends_at) for lease in leases]
+            return [_row(record) for record in held if record is not None]
+
+        return [self._whole(*row) for row in await self._log.run(job)]
+
+    async def _get(self, task_ids: list[str]) -> list[Task | None]:
+        def job(state: TaskLogState) -> list[_Row | None]:
+            records = map(state.get, task_ids)
+            return [None if record is None else _row(record) for record in records]
+
+        rows = await self._log.run(job)
+        return [None if row is None else self._whole(*row) for row in rows]
+
+    async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
+        def job(state: TaskLogState) -> list[_Row]:
+            ids = state.sorted_ids()
+            start = 0 if after is None else bisect_right(ids, after)
+            return list(map(_row, state.find(where, islice(ids, start, None), limit)))
+
+        return [self._whole(*row) for row in await self._log.run(job)]
+
+    async def _counts(self) -> Counts:
+        return await self._log.run(TaskLogState.counts)
+
+    async def _purge(self, finished_before: datetime, limit: int) -> int:
+        return await self._log.run(lambda state: state.purge(finished_before, limit))
+
+    async def _set_paused(self, queue_name: str, paused: bool) -> None:
+        await self._log.run(lambda state: state.set_paused(queue_name, paused=paused))
+
+    async def _paused(self) -> set[str]:
+        return await self._log.run(TaskLogState.paused)
+
+    async def _next_due(self, queues: list[str]) -> datetime | None:
+        return await self._log.run(lambda state: state.next_due(queues))
+
+    async def _wait(self, queues: list[str], timeout: float) -> None:
+        def due(state: TaskLogState, now: datetime) -> datetime | None:
+            return state.claimable_at(queues, now)
+
+        await self._wait_for(self._arrivals, queues, timeout, due)
+
+    async def _wait_final(self, task_ids: list[str], timeout: float) -> None:
+        def due(state: TaskLogState, now: datetime) -> datetime | None:
+            records = map(state.get, task_ids)
+            return now if any(one is None or one.task.is_final for one in records) else None
+
+        await self._wait_for(self._ends, task_ids, timeout, due)
+
+    async def _wait_for(
+        self,
+        waiters: Waiters,
+        names: list[str],
+        timeout: float,
+        due: Callable[[TaskLogState, datetime], datetime | None],
+    ) -> None:
+        """Wait for one of these names, or for the moment that is due by the clock of the store."""
+
+        async def wait(state: TaskLogState) -> None:
+            offset = self._log.offset
+
+            def due_here(now: datetime) -> datetime | None:
+                moment = due(state, now + offset)
+                return None if moment is None else moment - offset
+
+            await waiters.wait(names, timeout, due_here)
+
+        await self._log.wait(wait)
+
+    def _whole(self, bare: Task, data: bytes | None) -> Task:
+        """Return a task; one whose arguments are damaged says so when it runs."""
+        try:
+            return whole(bare, data, self._codec)
+        except SerializationError as error:
+            task = whole(bare, None, self._codec)
+            task.metadata = {DAMAGED: error.problem}
+            return task
+
+    async def _findings(self) -> list[Finding]:
+        return [
+            broken(
+                repr(self),
+                f"a record of {damage.key} is damaged: {damage.line[:200]!r}",
+                "its task may be lost: enqueue it again; all others are there",
+            )
+            for damage in self._log.damages
+        ]
+
+
+def _row(record: Record) -> _Row:
+    return record.task, record.data

@@ -1,0 +1,95 @@
+"""`ObjectScheduleStorage`: schedules in the objects of a store."""
+
+from __future__ import annotations
+
+import logging
+
+from omniq.exceptions import SerializationError
+from omniq.models.schedule import Schedule
+from omniq.serialization import SerializationFormat
+from omniq.storage.file.codec import Compression, FileCodec
+from omniq.storage.file.location import check_folder_name
+from omniq.storage.objectstore.driver import ObjectDriver
+from omniq.storage.objectstore.schedulestate import ScheduleLogState
+from omniq.storage.objectstore.service import LogService
+from omniq.storage.schedules import BaseScheduleStorage
+
+logger = logging.getLogger("omniq.storage.objectstore")
+
+
+class ObjectScheduleStorage(BaseScheduleStorage):
+    """Schedules in an object store, shared by any number of processes and machines.
+
+    The truth is a log of objects, ``<base_dir>/schedules/.log/``. Arguments as those of
+    `ObjectQueue`.
+    """
+
+    def __init__(
+        self,
+        driver: ObjectDriver,
+        *,
+        schedules_dir: str = "schedules",
+        serialization_format: SerializationFormat = "json",
+        compression: Compression = "none",
+    ) -> None:
+        super().__init__()
+        self.capabilities = driver.capabilities
+        self._codec = FileCodec(
+            Schedule,
+            ("args", "kwargs", "metadata"),
+            format=serialization_format,
+            compression=compression,
+        )
+        folder = check_folder_name("schedules_dir", schedules_dir)
+        self._log = LogService(driver, folder, ScheduleLogState)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._log)!r})"
+
+    async def _open(self) -> None:
+        await self._log.open()
+        self.capabilities = self._log.driver.capabilities
+
+    async def _close(self) -> None:
+        await self._log.close()
+
+    async def _save(self, schedule: Schedule) -> None:
+        text = self._codec.encode(schedule)
+        await self._log.run(lambda state: state.put(schedule.id, text))
+
+    async def _get(self, schedule_id: str) -> Schedule | None:
+        text = await self._log.run(lambda state: state.get(schedule_id))
+        return None if text is None else self._codec.decode(text)
+
+    async def _list(self) -> list[Schedule]:
+        schedules: list[Schedule] = []
+        for schedule_id, text in await self._log.run(ScheduleLogState.items):
+            try:
+                schedules.append(self._codec.decode(text))
+            except SerializationError as error:
+                logger.warning("skipped schedule %s in %r: %s", schedule_id, self._log, error)
+        return schedules
+
+    async def _delete(self, schedule_id: str) -> bool:
+        def job(state: ScheduleLogState) -> bool:
+            there = state.get(schedule_id) is not None
+            state.put(schedule_id, None)
+            return there
+
+        return await self._log.run(job)
+
+    async def _replace(self, before: Schedule, after: Schedule) -> bool:
+        text = self._codec.encode(after)
+
+        def job(state: ScheduleLogState) -> bool:
+            standing = state.get(before.id)
+            if standing is None or _fence(self._codec.decode(standing)) != _fence(before):
+                return False
+            state.put(before.id, text)
+            return True
+
+        return await self._log.run(job)
+
+
+def _fence(schedule: Schedule) -> tuple[object, ...]:
+    return schedule.status, schedule.next_run_at, schedule.run_count
