@@ -100,7 +100,8 @@ class Scheduler:
         """Fire what is due; return how many seconds nothing is to be done."""
         due_at = await self._next_due()
         if due_at is None or due_at > now:
-            return pause_before(due_at, now)
+            idle = max(IDLE_SECONDS, self._schedules.capabilities.poll_seconds)
+            return pause_before(due_at, now, idle)
         ready = await self._schedules.get_ready_schedules(now=now)
         self._forget_setbacks_except({schedule.id for schedule in ready})
         held = self._held()
@@ -188,11 +189,13 @@ class Scheduler:
         self._setbacks = {key: item for key, item in self._setbacks.items() if key in ready}
 
 
-def pause_before(due_at: datetime | None, now: datetime) -> float:
+def pause_before(
+    due_at: datetime | None, now: datetime, idle_seconds: float = IDLE_SECONDS
+) -> float:
     """Return the seconds to sleep until `due_at`; a bounded time, as schedules may be added."""
     if due_at is None:
-        return IDLE_SECONDS
-    return min(IDLE_SECONDS, max(0.0, (due_at - now).total_seconds()))
+        return idle_seconds
+    return min(idle_seconds, max(0.0, (due_at - now).total_seconds()))
 
 
 async def _sleep(stop: asyncio.Event, seconds: float) -> None:

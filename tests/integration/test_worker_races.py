@@ -10,6 +10,7 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from omniq import OmniQ, TaskStatus, Worker, current_task
@@ -22,7 +23,6 @@ from omniq.models.task import Task
 from omniq.storage.base import BaseResultStorage, Change, Lease
 from omniq.storage.memory import MemoryQueue
 from omniq.testing.waiting import wait_until
-from omniq.worker import leases
 
 
 class SlowAnswers(MemoryQueue):
@@ -155,11 +155,11 @@ class Unreachable(MemoryQueue):
 
 @pytest.mark.parametrize(("queue_class", "lease"), [(MemoryQueue, 3600), (Unreachable, 0.6)])
 async def test_a_run_whose_lease_is_lost_is_stopped(
-    queue_class: type[MemoryQueue], lease: float, monkeypatch: pytest.MonkeyPatch
+    queue_class: type[MemoryQueue], lease: float
 ) -> None:
     """As soon as a heartbeat says so, or when none got through for too long."""
-    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.05)
     queue = queue_class()
+    queue.capabilities = msgspec.structs.replace(queue.capabilities, heartbeat_seconds=0.05)
     app = application(queue)
     started, cancelled = asyncio.Event(), asyncio.Event()
 

@@ -40,7 +40,7 @@ def worker(
     ] = 1,
     burst: Annotated[bool, Flag] = False,
     grace: Annotated[float, Parameter(help="Seconds running tasks get to end on a stop.")] = 20.0,
-    lease: Annotated[float, Parameter(help="Seconds a task stays with a silent worker.")] = 30.0,
+    lease: Annotated[float | None, Parameter(help="Seconds a silent worker keeps a task.")] = None,
     schedules: Annotated[bool, Parameter(help="Fire schedules.")] = True,
     allow_module: Annotated[
         tuple[str, ...],

@@ -32,6 +32,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         priorities: number of distinct priority levels; None for any integer.
         detects_death: a killed worker is noticed before its leases end.
         wakes: waiting is ended by a signal of the store rather than by polling.
+        lease_seconds: how long a task stays with a silent worker, unless it says otherwise.
+        heartbeat_seconds: how often a worker extends its leases at most.
+        poll_seconds: how often a scheduler looks for new schedules at most.
     """
 
     durable: bool = True
@@ -39,6 +42,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     priorities: int | None = None
     detects_death: bool = False
     wakes: bool = False
+    lease_seconds: float = 30.0
+    heartbeat_seconds: float = 2.0
+    poll_seconds: float = 1.0
 
 
 class Component:

@@ -15,13 +15,12 @@ from collections.abc import Coroutine, Mapping
 from copy import copy
 from typing import Any
 
+from omniq.clock import check_seconds
 from omniq.exceptions import OmniQError
 from omniq.storage.base import BaseQueue, Change, Lease
 from omniq.worker.runs import Run, StopReason
 
 logger = logging.getLogger(__name__)
-BEAT_SECONDS = 2.0
-"""How often leases are extended at most: also how soon a cancel request is seen."""
 BURY_SECONDS = 1.0
 """How often dead workers of this machine are looked for."""
 MARGIN = 0.15
@@ -31,6 +30,16 @@ MARGIN = 0.15
 def trusted_seconds(lease_seconds: float) -> float:
     """Return how long after its claim or heartbeat a lease may be trusted."""
     return lease_seconds * (1 - MARGIN)
+
+
+def checked_lease(asked: float | None, queue: BaseQueue) -> float:
+    """Return how long leases are: what was asked for, or what suits the store.
+
+    Raises:
+        ValidationError: it is no time a lease can last.
+    """
+    seconds = queue.capabilities.lease_seconds if asked is None else asked
+    return check_seconds("lease_seconds", seconds, least=0.5)
 
 
 class LeaseKeeper:
@@ -43,7 +52,7 @@ class LeaseKeeper:
         self._runs = runs
         self._worker_id = worker_id
         self._lease_seconds = lease_seconds
-        self._interval = min(BEAT_SECONDS, lease_seconds / 3)
+        self._interval = min(queue.capabilities.heartbeat_seconds, lease_seconds / 3)
         self._main_loop: asyncio.AbstractEventLoop | None = None
         self._own_loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None

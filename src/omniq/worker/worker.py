@@ -25,7 +25,7 @@ from omniq.models.task import Task, TaskStatus
 from omniq.scheduler import Scheduler
 from omniq.worker.eventlog import EventLog
 from omniq.worker.executor import Callee, Executor
-from omniq.worker.leases import LeaseKeeper, trusted_seconds
+from omniq.worker.leases import LeaseKeeper, checked_lease, trusted_seconds
 from omniq.worker.runs import Run, StopReason
 from omniq.worker.settler import Settler
 
@@ -45,7 +45,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         queues: served in strict order of preference.
         concurrency: tasks running at once, coroutines and threads together.
-        lease_seconds: how long a task stays with a worker that says nothing.
+        lease_seconds: how long a task stays with a worker that says nothing; None: as long as
+            suits the queue (30 seconds, 60 in object stores).
         grace_seconds: how long `stop` waits for running tasks before they are given back.
         burst: end when no task is claimable any more.
         schedules: whether this worker fires schedules.
@@ -82,7 +83,7 @@ class Worker:
         *,
         queues: Sequence[str] | str | None = None,
         concurrency: int = 32,
-        lease_seconds: float = 30.0,
+        lease_seconds: float | None = None,
         grace_seconds: float = 20.0,
         burst: bool = False,
         schedules: bool = True,
@@ -94,7 +95,7 @@ class Worker:
         self.options = WorkerOptions(
             queues=tuple(check_queues(app.default_queue if queues is None else queues)),
             concurrency=check_limit("concurrency", concurrency),
-            lease_seconds=check_seconds("lease_seconds", lease_seconds, least=0.5),
+            lease_seconds=checked_lease(lease_seconds, app.task_queue),
             grace_seconds=check_seconds("grace_seconds", grace_seconds),
             burst=burst,
             schedules=schedules,

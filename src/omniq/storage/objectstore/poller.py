@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 
 from omniq.exceptions import OmniQError
@@ -54,7 +54,7 @@ class Poller:
         self._next_at = self._now() + self._pause * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting(self) -> Generator[None]:
         """Look now and then for as long as this lasts."""
         self._waiters += 1
         if self._task is None:
@@ -63,9 +63,13 @@ class Poller:
             yield
         finally:
             self._waiters -= 1
-            if not self._waiters and self._task is not None:
-                self._task.cancel()
-                self._task = None
+            if not self._waiters:
+                self._rest()
+
+    def _rest(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
 
     async def _poll(self) -> None:
         while True:

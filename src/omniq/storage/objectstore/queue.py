@@ -9,21 +9,28 @@ from functools import partial
 from itertools import islice
 from threading import Lock
 
+import msgspec
+
 from omniq import lifecycle
 from omniq.exceptions import SerializationError
 from omniq.models.finding import Finding, broken
 from omniq.models.task import DAMAGED, Task
 from omniq.serialization import SerializationFormat
+from omniq.storage.component import Capabilities
 from omniq.storage.file.codec import Compression, FileCodec
 from omniq.storage.file.location import check_folder_name
 from omniq.storage.memory.lanes import Record
 from omniq.storage.memory.table import encoded, whole
 from omniq.storage.memory.waiters import Waiters
 from omniq.storage.objectstore.driver import ObjectDriver
+from omniq.storage.objectstore.poller import LONGEST_SECONDS
 from omniq.storage.objectstore.service import LogService
 from omniq.storage.objectstore.taskstate import TaskLogState
 from omniq.storage.queue import BaseQueue
 from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
+
+LEASE_SECONDS = 60.0
+HEARTBEAT_SECONDS = 10.0
 
 _Row = tuple[Task, bytes | None]
 
@@ -50,7 +57,7 @@ class ObjectQueue(BaseQueue):
         compression: Compression = "none",
     ) -> None:
         super().__init__()
-        self.capabilities = driver.capabilities
+        self.capabilities = frugal(driver.capabilities)
         self._codec = FileCodec(
             Task,
             ("args", "kwargs", "metadata"),
@@ -63,6 +70,7 @@ class ObjectQueue(BaseQueue):
             driver,
             check_folder_name("tasks_dir", tasks_dir),
             lambda: TaskLogState(self._arrivals.announce, self._ends.announce),
+            keeps_time=True,
         )
 
     def __repr__(self) -> str:
@@ -70,7 +78,7 @@ class ObjectQueue(BaseQueue):
 
     async def _open(self) -> None:
         await self._log.open()
-        self.capabilities = self._log.driver.capabilities
+        self.capabilities = frugal(self._log.driver.capabilities)
 
     async def _close(self) -> None:
         await self._log.close()
@@ -198,6 +206,9 @@ class ObjectQueue(BaseQueue):
             task.metadata = {DAMAGED: error.problem}
             return task
 
+    async def _store_time(self) -> datetime | None:
+        return self._log.now() if self._log.driver.is_conditional else None
+
     async def _findings(self) -> list[Finding]:
         return [
             broken(
@@ -207,6 +218,16 @@ class ObjectQueue(BaseQueue):
             )
             for damage in self._log.damages
         ]
+
+
+def frugal(capabilities: Capabilities) -> Capabilities:
+    """Return what a store of objects promises, where each request costs time and money."""
+    return msgspec.structs.replace(
+        capabilities,
+        lease_seconds=LEASE_SECONDS,
+        heartbeat_seconds=HEARTBEAT_SECONDS,
+        poll_seconds=LONGEST_SECONDS,
+    )
 
 
 def _row(record: Record) -> _Row:

@@ -10,6 +10,7 @@ from omniq.serialization import SerializationFormat
 from omniq.storage.file.codec import Compression, FileCodec
 from omniq.storage.file.location import check_folder_name
 from omniq.storage.objectstore.driver import ObjectDriver
+from omniq.storage.objectstore.queue import frugal
 from omniq.storage.objectstore.schedulestate import ScheduleLogState
 from omniq.storage.objectstore.service import LogService
 from omniq.storage.schedules import BaseScheduleStorage
@@ -33,7 +34,7 @@ class ObjectScheduleStorage(BaseScheduleStorage):
         compression: Compression = "none",
     ) -> None:
         super().__init__()
-        self.capabilities = driver.capabilities
+        self.capabilities = frugal(driver.capabilities)
         self._codec = FileCodec(
             Schedule,
             ("args", "kwargs", "metadata"),
@@ -48,7 +49,7 @@ class ObjectScheduleStorage(BaseScheduleStorage):
 
     async def _open(self) -> None:
         await self._log.open()
-        self.capabilities = self._log.driver.capabilities
+        self.capabilities = frugal(self._log.driver.capabilities)
 
     async def _close(self) -> None:
         await self._log.close()

@@ -32,12 +32,21 @@ class LogService(Generic[S]):
         driver: of the store; opened by the first use.
         folder: of the log.
         make_state: returns a new, empty state.
+        keeps_time: find out about the clock of the store.
     """
 
-    def __init__(self, driver: ObjectDriver, folder: str, make_state: Callable[[], S]) -> None:
+    def __init__(
+        self,
+        driver: ObjectDriver,
+        folder: str,
+        make_state: Callable[[], S],
+        *,
+        keeps_time: bool = False,
+    ) -> None:
         self.driver = driver
         self._folder = folder
         self._make_state = make_state
+        self._keeps_time = keeps_time
         self._session: _Session[S] | None = None
         self._forget()
 
@@ -62,7 +71,7 @@ class LogService(Generic[S]):
         """Start the thread, connect and read what there is. Idempotent."""
         session = self._present()
         try:
-            await session.thread.do(session.get_ready())
+            await session.thread.do(session.get_ready(keeps_time=self._keeps_time))
         except StoppedError:
             await self.open()  # closed in this moment by another thread
         except BaseException:
@@ -103,10 +112,6 @@ class LogService(Generic[S]):
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise
-
-    async def ask_time(self) -> datetime:
-        """Ask the store for the time, by writing an object."""
-        return utcnow() + await _offset(self.driver, self._folder)
 
     async def _do(self, work: Callable[[_Session[S]], Coroutine[Any, Any, R]]) -> R:
         while True:
@@ -162,16 +167,16 @@ class _Session(Generic[S]):
         self.poller = Poller(self.log.look)
         self.thread = LoopThread("omniq-objects")
 
-    async def get_ready(self) -> None:
+    async def get_ready(self, *, keeps_time: bool) -> None:
         """Connect and read what there is. Idempotent."""
         async with self._gate:
             if self.is_ready:
                 return
             await self._driver.open(self)
-            if self._driver.is_conditional:
+            await self.log.look()
+            if keeps_time and self._driver.is_conditional:
                 offset = await _offset(self._driver, self._folder)
                 self.offset = offset if abs(offset) > LEAST_OFFSET else timedelta()
-            await self.log.look()
             self.is_ready = True
 
     async def finish(self) -> None:
