@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from omniq.storage.objectstore.frames import Header, pack, unpack
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=20).filter(lambda data: b"\n" not in data), max_size=5))
 def test_frames_come_back_as_they_were(records: list[bytes]) -> None:
     """Header and records, in order."""
@@ -17,7 +18,7 @@ def test_frames_come_back_as_they_were(records: list[bytes]) -> None:
 
 
 @given(st.data(), st.lists(st.text("ab", min_size=1, max_size=9), min_size=1, max_size=5))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_no_damaged_byte_goes_unseen(data: st.DataObject, texts: list[str]) -> None:
     """Wherever it is; the records it did not touch are still there."""
     records = [text.encode() for text in texts]

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from omniq import lifecycle
@@ -103,6 +103,7 @@ steps: st.SearchStrategy[Step] = st.one_of(
     st.builds(partial, st.just(pause), st.sampled_from(QUEUES), st.booleans()),
 )
 batches = st.lists(steps, max_size=12)
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def everything(state: TaskLogState) -> dict[str, Any]:
@@ -144,6 +145,7 @@ def copied(state: TaskLogState) -> TaskLogState:
     return copy
 
 
+@unhurried
 @given(batches, batches, batches)
 def test_what_steps_did_is_taken_back_exactly(
     before: list[Step], first: list[Step], second: list[Step]
@@ -166,6 +168,7 @@ def test_what_steps_did_is_taken_back_exactly(
     assert future(state) == future(twin)
 
 
+@unhurried
 @given(batches, batches, batches)
 def test_another_process_comes_to_the_same_state(
     before: list[Step], first: list[Step], second: list[Step]
@@ -188,6 +191,7 @@ def test_another_process_comes_to_the_same_state(
     assert future(twin) == future(state)
 
 
+@unhurried
 @given(batches, batches)
 def test_the_failure_of_one_step_leaves_the_others(first: list[Step], second: list[Step]) -> None:
     """A job that raises takes back its own changes only."""
@@ -207,6 +211,7 @@ def test_the_failure_of_one_step_leaves_the_others(first: list[Step], second: li
     assert everything(other) == everything(twin)
 
 
+@unhurried
 @given(batches)
 def test_clearing_leaves_nothing(before: list[Step]) -> None:
     """So that a snapshot can be loaded instead."""

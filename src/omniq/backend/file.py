@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -20,11 +20,10 @@ from omniq.storage.file import (
     FileScheduleStorage,
 )
 from omniq.storage.file.location import Location, locate
-from omniq.storage.objectstore.connect import driver_of
-from omniq.storage.objectstore.queue import ObjectQueue
-from omniq.storage.objectstore.schedules import ObjectScheduleStorage
 
-_RECORD_OPTIONS = ("compression", "serialization_format")
+if TYPE_CHECKING:
+    from omniq.storage.objectstore.driver import ObjectDriver
+
 _URL_OPTIONS = ("allow_network", "compression", "durability", "serialization_format")
 
 
@@ -55,9 +54,9 @@ class FileBackend(BaseBackend):
         place = FileConfig.from_env().location if base_dir is None else str(base_dir)
         self.config = _config(place, dict(fs_kwargs or {}), options)
         self.location: Location = locate(place, fs_protocol, fs_kwargs)
-        self._driver = None if self.location.is_local else driver_of(self.location)
-        if self._driver is not None:
-            self.capabilities = self._driver.capabilities
+        self.driver = None if self.location.is_local else _driver_of(self.location)
+        if self.driver is not None:
+            self.capabilities = self.driver.capabilities
 
     def __repr__(self) -> str:
         return f"FileBackend({str(self.location)!r})"
@@ -87,17 +86,13 @@ class FileBackend(BaseBackend):
             fields.pop(name)
         return cls(config.location, fs_kwargs=config.storage_options, **fields)
 
-    async def _open(self) -> None:
-        await super()._open()
-        if self._driver is not None:
-            self.capabilities = self._driver.capabilities
-
     def _make_queue(self) -> BaseQueue:
-        if self._driver is not None:
-            return ObjectQueue(
-                self._driver, tasks_dir=self.config.tasks_dir, **self._record_options()
-            )
-        return FileQueue(self._local(), tasks_dir=self.config.tasks_dir, **self._options())
+        tasks_dir = self.config.tasks_dir
+        if self.driver is None:
+            return FileQueue(self._local(), tasks_dir=tasks_dir, **self._options())
+        from omniq.storage.objectstore.queue import ObjectQueue
+
+        return ObjectQueue(self.driver, tasks_dir=tasks_dir, **self._formats())
 
     def _make_results(self) -> FileResultStorage:
         return FileResultStorage(
@@ -108,19 +103,28 @@ class FileBackend(BaseBackend):
         return FileEventStorage(self._local(), events_dir=self.config.events_dir, **self._options())
 
     def _make_schedules(self) -> BaseScheduleStorage:
-        if self._driver is not None:
-            return ObjectScheduleStorage(
-                self._driver, schedules_dir=self.config.schedules_dir, **self._record_options()
+        schedules_dir = self.config.schedules_dir
+        if self.driver is None:
+            return FileScheduleStorage(
+                self._local(), schedules_dir=schedules_dir, **self._options()
             )
-        return FileScheduleStorage(
-            self._local(), schedules_dir=self.config.schedules_dir, **self._options()
-        )
+        from omniq.storage.objectstore.schedules import ObjectScheduleStorage
+
+        return ObjectScheduleStorage(self.driver, schedules_dir=schedules_dir, **self._formats())
+
+    async def _open(self) -> None:
+        await super()._open()
+        if self.driver is not None:
+            self.capabilities = self.driver.capabilities
 
     def _options(self) -> dict[str, Any]:
         return {name: getattr(self.config, name) for name in _URL_OPTIONS}
 
-    def _record_options(self) -> dict[str, Any]:
-        return {name: getattr(self.config, name) for name in _RECORD_OPTIONS}
+    def _formats(self) -> dict[str, Any]:
+        """Return the options that mean something in an object store."""
+        return {
+            name: getattr(self.config, name) for name in ("compression", "serialization_format")
+        }
 
     def _local(self) -> Path:
         if not self.location.is_local:
@@ -128,6 +132,12 @@ class FileBackend(BaseBackend):
                 f"{self.location!r}: this version keeps files on local disks only"
             )
         return self.location.local_path()
+
+
+def _driver_of(location: Location) -> ObjectDriver:
+    from omniq.storage.objectstore.connect import driver_of
+
+    return driver_of(location)
 
 
 def _config(place: str, storage_options: dict[str, Any], options: dict[str, Any]) -> FileConfig:

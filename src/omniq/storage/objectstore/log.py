@@ -169,7 +169,7 @@ class ObjectLog(Generic[S]):
             self._take_back(self._steps)
             if not records and has_looked:
                 return answers
-            is_news, has_looked = await self._look(), True
+            is_news, has_looked = await self._look(2 if records else 1), True
             if not records and not is_news:
                 return answers
             if attempt:
@@ -215,9 +215,12 @@ class ObjectLog(Generic[S]):
         self._on_look(True)
         return True
 
-    async def _look(self) -> bool:
-        """Apply all segments that are new; return whether there were any."""
-        found, width = False, 1
+    async def _look(self, width: int = 1) -> bool:
+        """Apply all segments that are new; return whether there were any.
+
+        `width` is how many are asked for at first: who knows of one asks for its successor too.
+        """
+        found = False
         while True:
             sent_at = self._clock.now()
             numbers = range(self._seq + 1, self._seq + 1 + width)
