@@ -16,8 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-import pytest
-
 REQUIRED = "OMNIQ_TEST_REQUIRED"
 """Where this variable is set, what cannot be tested fails; elsewhere it is skipped."""
 FETCH_SECONDS = 300
@@ -47,6 +45,8 @@ def program(package: str, path: str) -> Program:
 
 def cannot_test(reason: str) -> NoReturn:
     """Skip the test that runs, with the reason; fail it where nothing may be skipped."""
+    import pytest  # the benchmarks start servers without it
+
     if os.environ.get(REQUIRED):
         pytest.fail(reason)
     pytest.skip(reason)
