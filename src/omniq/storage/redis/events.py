@@ -64,8 +64,9 @@ class RedisEventStorage(RedisComponent, BaseEventStorage):
         for start in range(0, len(events), EVENTS_PER_CALL):
             end = start + EVENTS_PER_CALL
             batch = [
-                (item.task_id, str(item.event_type), str(to_micros(item.timestamp)))
+                field
                 for item in events[start:end]
+                for field in (item.task_id, str(item.event_type), str(to_micros(item.timestamp)))
             ]
             arguments = (self._kept_seconds, packed(batch), *joined(encoded[start:end]))
             await self._server.run(_APPEND, *arguments)

@@ -82,7 +82,7 @@ class RedisQueue(RedisComponent, BaseQueue):
         return records.read_tasks(self._codec, answer[1:])
 
     async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]:
-        batch = packed([_item(change) for change in changes])
+        batch = packed([field for change in changes for field in _item(change)])
         arguments = (micros_or_empty(now), self._server.nonce(), batch)
         answer = await self._server.run(_SWAP, *arguments, again=True, lasting=True)
         return [mark == _APPLIED for mark in answer]
@@ -156,10 +156,10 @@ class RedisQueue(RedisComponent, BaseQueue):
             await self._inboxes.get().wait(task_ids, timeout)
 
 
-def _item(change: Change) -> tuple[str, int, str, str, records.State]:
+def _item(change: Change) -> tuple[Any, ...]:
     before, after = change
     fence = (before.id, before.claim_count, before.lease_token or "", before.status.value)
-    return (*fence, records.state_of(after))
+    return fence + records.state_of(after)
 
 
 def _filter(where: TaskFilter) -> tuple[Any, ...]:

@@ -55,8 +55,9 @@ class RedisResultStorage(RedisComponent, BaseResultStorage):
         stands: list[bool] = []
         for start, end in _chunks(encoded):
             batch = [
-                (item.task_id, item.claim_count, micros_or_empty(item.expires_at))
+                field
                 for item in results[start:end]
+                for field in (item.task_id, item.claim_count, micros_or_empty(item.expires_at))
             ]
             arguments = (_GRACE_MICROS, packed(batch), *joined(encoded[start:end]))
             answer = await self._server.run(_SET, *arguments, again=True, lasting=True)

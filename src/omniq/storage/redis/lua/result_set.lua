@@ -1,20 +1,31 @@
 -- Store results. ARGV: microseconds the store keeps a result after its end (grace), the batch, the
--- lengths of the data, the data. An item of the batch is a task id, a claim_count and the end of its
--- life (or ''). Returns one character a result: '1' stands now, '0' one of a later claim stood already.
+-- lengths of the data, the data. The batch is flat: a task id, a claim_count and the end of its life (or
+-- '') for each result. Returns one character a result: '1' stands now, '0' one of a later claim stood already.
 local now, grace = server_now(), tonumber(ARGV[1])
 local IDS, ENDS = PREFIX .. 'results', PREFIX .. 'results:ends'
 
 local batch, data = cmsgpack.unpack(ARGV[2]), cut(ARGV[4], cmsgpack.unpack(ARGV[3]))
 
 local keys = {}
-for n = 1, #batch do
-  keys[n] = PREFIX .. 'result:' .. batch[n][1]
+for n = 1, #data do
+  keys[n] = PREFIX .. 'result:' .. batch[3 * n - 2]
 end
 local stored = get_many(keys)
 
+-- When the server deletes a result that ends at this moment, also as a text for it: most results of a
+-- batch end together.
+local deletions, deletion_texts = {}, {}
+local function deletion_of(ends_at)
+  if not deletions[ends_at] then
+    deletions[ends_at] = math.max(tonumber(ends_at), now) + grace
+    deletion_texts[ends_at] = whole(math.floor(deletions[ends_at] / 1000))
+  end
+  return deletions[ends_at], deletion_texts[ends_at]
+end
+
 local answers, ids, ends, unlimited, last, claims = {}, {}, {}, {}, 0, {}
 for n = 1, #keys do
-  local id, claim, ends_at = batch[n][1], batch[n][2], batch[n][3]
+  local id, claim, ends_at = batch[3 * n - 2], batch[3 * n - 1], batch[3 * n]
   local known = claims[id]
   if not known and stored[n] then
     known = parted(stored[n], now)
@@ -24,14 +35,14 @@ for n = 1, #keys do
   else
     answers[n], claims[id] = '1', claim
     local value = claim .. ':' .. ends_at .. ':' .. data[n]
-    ids[#ids + 1] = 0
+    ids[#ids + 1] = '0'
     ids[#ids + 1] = id
     if ends_at == '' then
       redis.call('SET', keys[n], value)
       unlimited[#unlimited + 1] = id
     else
-      local kept_until = math.max(tonumber(ends_at), now) + grace
-      redis.call('SET', keys[n], value, 'PXAT', whole(math.floor(kept_until / 1000)))
+      local kept_until, text = deletion_of(ends_at)
+      redis.call('SET', keys[n], value, 'PXAT', text)
       ends[#ends + 1] = ends_at
       ends[#ends + 1] = id
       last = math.max(last, kept_until)
