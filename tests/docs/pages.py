@@ -41,6 +41,7 @@ _NO_RUN = re.compile(r"^<!-- no-run: (\S.*) -->$")
 _FILE = re.compile(r"# (\w+\.py)$")
 _KEPT = re.compile(r"(\w+)=\$\((omniq .*)\)$")
 _EXPECTED = re.compile(r"\s+# exit code (\d+)\b.*$")
+_SETTINGS = re.compile(r'"DJANGO_SETTINGS_MODULE", "(\w+)"')
 _IMPORT = re.compile(r"^(?:from|import) (\w+)", re.MULTILINE)
 _OURS = re.compile(r"(omniq|pytest|python \w+\.py|\w+=\$\(omniq)\b")
 
@@ -138,7 +139,8 @@ class Session:
         """Return the files that were saved but neither imported nor run."""
         used = self._used | {f"{name}.py" for name in sys.modules}
         for block in self._saved:
-            used |= {f"{name}.py" for name in _IMPORT.findall(block.text)}
+            names = _IMPORT.findall(block.text) + _SETTINGS.findall(block.text)
+            used |= {f"{name}.py" for name in names}
         return [str(block.file_name) for block in self._saved if block.file_name not in used]
 
     def _run_python(self, block: Block) -> None:

@@ -1,0 +1,1 @@
+"""OmniQ inside other frameworks: each module needs the one it is named after, no more."""
