@@ -11,7 +11,18 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 from rich.markup import escape
 
-from omniq.cli import config, doctor, migrate, queues, schedules, status, tasks, worker
+from omniq.cli import (
+    completion,
+    config,
+    doctor,
+    health,
+    migrate,
+    queues,
+    schedules,
+    status,
+    tasks,
+    worker,
+)
 from omniq.cli.exits import Exit, exit_code
 from omniq.cli.output import Json, print_json
 from omniq.exceptions import OmniQError
@@ -37,8 +48,10 @@ cli.command(queues.queues)
 cli.command(schedules.schedules)
 cli.command(status.status)
 cli.command(doctor.doctor)
+cli.command(health.health)
 cli.command(config.config)
 cli.command(migrate.migrate)
+cli.command(completion.completion)
 
 
 @cli.command

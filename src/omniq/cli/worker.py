@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from omniq.cli.target import load
+from omniq.worker.health import clear
 from omniq.worker.processes import Supervisor
 from omniq.worker.serve import ServeOptions, serve
 from omniq.worker.worker import Worker
@@ -48,6 +49,9 @@ def worker(
             negative=(), help="Also run unregistered functions of this module; repeat for more."
         ),
     ] = (),
+    health_file: Annotated[
+        str | None, Parameter(help="Touch this file whenever the queue answered; see omniq health.")
+    ] = None,
     log_level: LogLevel = "INFO",
 ) -> int:
     """Run tasks until stopped by Ctrl-C or SIGTERM; a second one gives running tasks back at once.
@@ -65,9 +69,12 @@ def worker(
         "lease_seconds": lease,
         "schedules": schedules,
         "allow_modules": list(allow_module),
+        "health_file": health_file,
     }
     serving = ServeOptions(app=app, worker=options, log_level=log_level)
     Worker(load(app), **options)  # refuse bad options and broken applications before any start
+    if health_file is not None:
+        clear(health_file)
     if processes == 1:
         serve(serving)
         return 0

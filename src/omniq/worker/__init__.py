@@ -1,6 +1,7 @@
 """Workers: what runs the tasks."""
 
 from omniq.worker.context import TaskContext, current_task
-from omniq.worker.worker import Worker, WorkerOptions
+from omniq.worker.options import WorkerOptions
+from omniq.worker.worker import Worker
 
 __all__ = ["TaskContext", "Worker", "WorkerOptions", "current_task"]

@@ -37,7 +37,7 @@ class Supervisor:
     def __init__(self, options: ServeOptions, count: int, *, grace_seconds: float) -> None:
         self._options = options
         self._grace_seconds = grace_seconds
-        self._slots = [_Slot() for _ in range(count)]
+        self._slots = [_Slot(number) for number in range(count)]
         self._changed = threading.Event()
         self._signals: list[int] = []
         self._stopping_since: float | None = None
@@ -90,7 +90,7 @@ class Supervisor:
             if self._stopping_since is not None:
                 slot.done = True
             elif time.monotonic() >= slot.start_at:
-                slot.start(self._command(), self._reading)
+                slot.start(self._command(slot.number), self._reading)
             return
         code = slot.process.poll()
         if code is None:
@@ -101,8 +101,11 @@ class Supervisor:
         pause = slot.ended()
         logger.error("a worker process ended with %s; restarting in %.1f s", _told(code), pause)
 
-    def _command(self) -> Sequence[str]:
-        options = msgspec.structs.replace(self._options, parent_fd=self._reading)
+    def _command(self, number: int) -> Sequence[str]:
+        worker = dict(self._options.worker)
+        if worker.get("health_file") is not None:
+            worker["health_file"] = f"{worker['health_file']}.{number}"
+        options = msgspec.structs.replace(self._options, worker=worker, parent_fd=self._reading)
         return [
             sys.executable,
             "-c",
@@ -123,7 +126,8 @@ class Supervisor:
 class _Slot:
     """The place of one worker process, and who fills it."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.process: subprocess.Popen[bytes] | None = None
         self.done = False
         self.start_at = 0.0

@@ -12,8 +12,6 @@ from contextlib import suppress
 from random import uniform
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from omniq import lifecycle
 from omniq.blocking import refuse_in_loop
 from omniq.clock import check_seconds, utcnow
@@ -25,7 +23,9 @@ from omniq.models.task import Task, TaskStatus
 from omniq.scheduler import Scheduler
 from omniq.worker.eventlog import EventLog
 from omniq.worker.executor import Callee, Executor
+from omniq.worker.health import BEAT_SECONDS, Health
 from omniq.worker.leases import LeaseKeeper, checked_lease, trusted_seconds
+from omniq.worker.options import WorkerOptions
 from omniq.worker.runs import Run, StopReason
 from omniq.worker.settler import Settler
 
@@ -39,31 +39,6 @@ BACKLOG_FACTOR = 4
 PAUSES = (0.1, 5.0)
 
 
-class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a worker works.
-
-    Attributes:
-        queues: served in strict order of preference.
-        concurrency: tasks running at once, coroutines and threads together.
-        lease_seconds: how long a task stays with a worker that says nothing; None: as long as
-            suits the queue (30 seconds, 60 in object stores).
-        grace_seconds: how long `stop` waits for running tasks before they are given back.
-        burst: end when no task is claimable any more.
-        schedules: whether this worker fires schedules.
-        cleanup: whether this worker deletes what has expired, every ten minutes.
-        allow_modules: run also unregistered functions of these modules (and those below them).
-    """
-
-    queues: tuple[str, ...] = ("default",)
-    concurrency: int = 32
-    lease_seconds: float = 30.0
-    grace_seconds: float = 20.0
-    burst: bool = False
-    schedules: bool = True
-    cleanup: bool = True
-    allow_modules: tuple[str, ...] = ()
-
-
 class Worker:
     """Runs the tasks of an app until stopped. `await worker.run()`, or `worker.run_sync()`.
 
@@ -75,6 +50,7 @@ class Worker:
 
     Raises:
         ValidationError: an option is out of its range.
+        ConfigError: the health file cannot be written.
     """
 
     def __init__(
@@ -89,6 +65,7 @@ class Worker:
         schedules: bool = True,
         cleanup: bool = True,
         allow_modules: Sequence[str] = (),
+        health_file: str | os.PathLike[str] | None = None,
         worker_id: str | None = None,
     ) -> None:
         self.app = app
@@ -101,7 +78,9 @@ class Worker:
             schedules=schedules,
             cleanup=cleanup,
             allow_modules=tuple(allow_modules),
+            health_file=None if health_file is None else os.fspath(health_file),
         )
+        self._health = Health(self.options.health_file)
         self.id = worker_id or _fresh_id()
         self.counts = dict.fromkeys(EventType, 0)
         self._runs: dict[str, Run] = {}
@@ -179,6 +158,7 @@ class Worker:
         try:
             await self._claim_loop()
         finally:
+            self._health.end()
             await self._wind_up(helpers)
             await keeper.stop()
             with suppress(StorageError):  # the store is away: the lock falls with the process
@@ -219,8 +199,18 @@ class Worker:
             if free > 0 and self._settler.backlog < BACKLOG_FACTOR * self.options.concurrency:
                 return free
             self._freed.clear()
-            await self._first_of(self._freed.wait(), self._stop.wait())
+            await self._first_of(self._freed.wait(), self._stop.wait(), *self._busy_beat())
         return 0
+
+    def _busy_beat(self) -> list[Coroutine[Any, Any, None]]:
+        """While all slots are busy, nothing is claimed: show in another way that all is well."""
+
+        async def beat() -> None:
+            await asyncio.sleep(BEAT_SECONDS)
+            await self._queue.paused()
+            self._health.beat()
+
+        return [beat()] if self._health.is_watched else []
 
     async def _claim(self, free: int) -> bool:
         """Claim up to `free` tasks and start them; return whether there were any."""
@@ -234,6 +224,7 @@ class Worker:
                 lease_seconds=self.options.lease_seconds,
             )
         )
+        self._health.beat()
         trusted_until = sent_at + trusted_seconds(self.options.lease_seconds)
         started = [run for task in tasks if (run := self._start(task, trusted_until))]
         self._log.add([self._started_event(run.task) for run in started], lazily=True)
