@@ -32,7 +32,7 @@ class Command(BaseCommand):
         parser.add_argument("--processes", "-p", type=int, default=1)
         parser.add_argument("--burst", action="store_true", help="End when nothing is left to do.")
         parser.add_argument("--grace", type=float, default=20.0, metavar="SECONDS")
-        parser.add_argument("--lease", type=float, default=30.0, metavar="SECONDS")
+        parser.add_argument("--lease", type=float, default=None, metavar="SECONDS")
         parser.add_argument("--log-level", default="INFO")
 
     def handle(self, *_args: Any, **options: Any) -> None:
