@@ -15,49 +15,37 @@ from omniq.worker.worker import Worker
 
 Flag = Parameter(negative=())
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+Queues = Annotated[tuple[str, ...], Parameter(name=["--queues", "-q"], negative=())]
+Processes = Annotated[int, Parameter(name=["--processes", "-p"], validator=Number(gte=1, lte=256))]
 
 
 def worker(
-    app: Annotated[str, Parameter(help="module, module:attr, file.py or file.py:attr")],
+    app: str,
     *,
-    queues: Annotated[
-        tuple[str, ...],
-        Parameter(
-            name=["--queues", "-q"],
-            negative=(),
-            help="Queues in strict order; repeat or separate by commas.",
-        ),
-    ] = (),
-    concurrency: Annotated[
-        int, Parameter(name=["--concurrency", "-c"], help="Tasks running at once in each process.")
-    ] = 32,
-    processes: Annotated[
-        int,
-        Parameter(
-            name=["--processes", "-p"],
-            validator=Number(gte=1, lte=256),
-            help="Worker processes; with more than one, a supervisor restarts those that die.",
-        ),
-    ] = 1,
+    queues: Queues = (),
+    concurrency: Annotated[int, Parameter(name=["--concurrency", "-c"])] = 32,
+    processes: Processes = 1,
     burst: Annotated[bool, Flag] = False,
-    grace: Annotated[float, Parameter(help="Seconds running tasks get to end on a stop.")] = 20.0,
-    lease: Annotated[float | None, Parameter(help="Seconds a silent worker keeps a task.")] = None,
-    schedules: Annotated[bool, Parameter(help="Fire schedules.")] = True,
-    allow_module: Annotated[
-        tuple[str, ...],
-        Parameter(
-            negative=(), help="Also run unregistered functions of this module; repeat for more."
-        ),
-    ] = (),
-    health_file: Annotated[
-        str | None, Parameter(help="Touch this file whenever the queue answered; see omniq health.")
-    ] = None,
+    grace: float = 20.0,
+    lease: float | None = None,
+    schedules: bool = True,
+    allow_module: Annotated[tuple[str, ...], Flag] = (),
+    health_file: str | None = None,
     log_level: LogLevel = "INFO",
 ) -> int:
     """Run tasks until stopped by Ctrl-C or SIGTERM; a second one gives running tasks back at once.
 
     Args:
+        app: module, module:attr, file.py or file.py:attr.
+        queues: Queues in strict order; repeat or separate by commas.
+        concurrency: Tasks running at once in each process.
+        processes: Worker processes; with more than one, a supervisor restarts those that die.
         burst: End when nothing is claimable any more.
+        grace: Seconds running tasks get to end on a stop.
+        lease: Seconds a silent worker keeps a task.
+        schedules: Fire schedules.
+        allow_module: Also run unregistered functions of this module; repeat for more.
+        health_file: Touch this file whenever the queue answered; see omniq health.
         log_level: DEBUG, INFO, WARNING or ERROR.
     """
     names = [name for item in queues for name in item.split(",") if name]
