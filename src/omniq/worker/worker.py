@@ -36,7 +36,8 @@ logger = logging.getLogger(__name__)
 WAIT_SECONDS = 5.0
 CLEANUP_SECONDS = 600.0
 BACKLOG_FACTOR = 4
-PAUSES = (0.1, 5.0)
+PAUSES = (0.1, 2.0)
+"""First and longest pause between two tries of a store that is away, in seconds."""
 
 
 class Worker:

@@ -35,7 +35,21 @@ class Changes:
             for record in made:
                 answers[place_of[record.place.task_id]] = True
             await self._dependants.settle(final_of(made), now)
+        lost = [change for change, made in zip(changes, answers, strict=True) if not made]
+        await self._tell_again(lost, now)
         return answers
+
+    async def _tell_again(self, lost: Sequence[Change], now: datetime) -> None:
+        """Tell dependants of ends that stand, by a call that was cut off before it told them."""
+        ends = {change.before.id: change.after for change in lost if change.after.is_final}
+        if not ends:
+            return
+        standing = [
+            record
+            for task_id, record in (await self._shelf.read(list(ends))).items()
+            if record.is_held_as(ends[task_id].claim_count, None, ends[task_id].status)
+        ]
+        await self._dependants.settle(final_of(standing), now)
 
     async def extend(self, leases: Sequence[Lease], ends_at: datetime) -> list[Record]:
         """Move the end of leases; return the records of those still held."""

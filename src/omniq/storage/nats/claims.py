@@ -57,6 +57,7 @@ class Claims:
         self._looking = asyncio.Lock()
         self._spread = 1
         self._paused: set[str] = set()
+        self._met = ""
 
     async def claim(self, wish: Wish) -> list[Task]:
         """Lease tasks; return them in the order they are to run."""
@@ -88,6 +89,10 @@ class Claims:
     async def look(self, queues: Sequence[str], now: datetime | None) -> list[str]:
         """Take in what is new of these queues; return those that are not paused, in order."""
         async with self._looking:
+            run_id = await self._shelf.run_id()
+            if run_id != self._met:
+                await self._shelf.mend()
+                self._met = run_id
             await self._take_in(queues)
             open_queues = [queue for queue in queues if queue not in self._paused]
             if now is not None:

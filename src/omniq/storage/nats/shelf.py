@@ -18,6 +18,7 @@ from omniq.storage.nats.records import Head, Record, TaskCodec, data_of, head_af
 
 ATTEMPTS = 100
 HELD_RECORDS = 20_000
+LAST_BEFORE_A_CRASH = 1000
 LOOK_AFTER = (timedelta(minutes=1), timedelta(minutes=10))
 """A waiting task sees by itself what became of its parents, first and longest after this."""
 
@@ -54,6 +55,7 @@ class Shelf:
         self.places = places
         self.codec = codec
         self.held: dict[str, Record] = {}
+        self._server = server
         self.stream = Stream(
             server,
             f"{server.prefix}_tasks",
@@ -86,6 +88,20 @@ class Shelf:
         current = {record.sequence for record in found.values()}
         await self.stream.delete(sorted({one.sequence for one in records} - current))
         return found
+
+    async def run_id(self) -> str:
+        """Return the id of the run of the server we are connected to: another after a restart."""
+        return str((await self._server.info()).get("server_id"))
+
+    async def mend(self) -> None:
+        """Delete messages that were replaced shortly before the server crashed.
+
+        A server that is killed may forget its last deletions. What has replaced those messages is
+        among the last that it stored, and reading a task deletes what is not the task any more.
+        """
+        start = await self.stream.last_sequence() - LAST_BEFORE_A_CRASH
+        (last,) = await self.stream.first_pages([self.places.some()], start)
+        await self.read(sorted({self.places.read(one.subject).task_id for one in last}))
 
     async def _others(self, moved: Sequence[Record]) -> list[Record]:
         """Return all messages of tasks whose last one may be late; the leader gives one a time."""
