@@ -30,9 +30,8 @@ from tests.integration.storm import (
 )
 from tests.servers.engines import ENGINES
 
-
 SLOW_TO_HEAL = {"nats"}
-"""A child whose parent's worker died at the wrong moment looks after it by itself, minutes later."""
+"""A child whose parent's worker died at the wrong moment sees to itself, but minutes later."""
 
 
 @pytest.fixture(
