@@ -48,6 +48,14 @@ def at_port(url: str, port: int) -> str:
     return urlunsplit(parts._replace(netloc=f"{user}{at}127.0.0.1:{port}"))
 
 
+def _durable_postgres(folder: Path) -> AbstractContextManager[Server]:
+    return postgres.postgres(*postgres.DURABLE)
+
+
+def _durable_redis(folder: Path) -> AbstractContextManager[Server]:
+    return redis.running_redis(folder, "--appendfsync", "always")
+
+
 ENGINES = {
     "nats": Engine(
         nats.nats_url,
@@ -57,11 +65,11 @@ ENGINES = {
     "postgres": Engine(
         postgres.postgres_url,
         lambda: f"schema={postgres.schema()}",
-        lambda folder: postgres.postgres(*postgres.DURABLE),
+        _durable_postgres,
     ),
     "redis": Engine(
         redis.redis_url,
         lambda: f"namespace={redis.namespace()}",
-        lambda folder: redis.running_redis(folder, "--appendfsync", "always"),
+        _durable_redis,
     ),
 }

@@ -22,7 +22,7 @@ from omniq.storage.base import BaseScheduleStorage
 if TYPE_CHECKING:
     from omniq.registry import TaskFunction
 
-_STATE = frozenset({"created_at", "status", "next_run_at", "last_run_at", "run_count"})
+_STATE = frozenset({"created_at", "status", "next_run_at", "last_run_at", "run_count", "revision"})
 _DEFINITION = tuple(name for name in Schedule.__struct_fields__ if name not in _STATE)
 _CAS_ATTEMPTS = 100
 _ID_LIMIT = 128

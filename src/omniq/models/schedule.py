@@ -50,6 +50,7 @@ class Schedule(msgspec.Struct, kw_only=True, omit_defaults=True):
         queue_name, priority, timeout_seconds, retry, result_ttl_seconds, expires_seconds,
             metadata: given to each task.
         status, next_run_at, last_run_at, run_count: the state, advanced by compare-and-swap.
+        revision: another with each write, so that a swap is lost to whatever came between.
     """
 
     schedule_type: ScheduleType
@@ -79,3 +80,4 @@ class Schedule(msgspec.Struct, kw_only=True, omit_defaults=True):
     next_run_at: datetime | None = None
     last_run_at: datetime | None = None
     run_count: int = 0
+    revision: str = ""

@@ -10,12 +10,17 @@ from omniq import cron
 from omniq.blocking import blocking
 from omniq.clock import utcnow
 from omniq.exceptions import NotFoundError, StaleTaskError
-from omniq.ids import check_name
+from omniq.ids import check_name, new_token
 from omniq.models.checks import moment_or_none, read_choice
 from omniq.models.schedule import Schedule, ScheduleStatus
 from omniq.storage.component import Component
 
 _CAS_ATTEMPTS = 100
+
+
+def fence(schedule: Schedule) -> tuple[object, ...]:
+    """Return what a compare-and-swap of schedules compares."""
+    return schedule.revision, schedule.status, schedule.next_run_at, schedule.run_count
 
 
 class BaseScheduleStorage(Component, ABC):
@@ -32,6 +37,7 @@ class BaseScheduleStorage(Component, ABC):
         """
         moment = moment_or_none("now", now) or utcnow()
         after = cron.checked_schedule(schedule)
+        after.revision = new_token()
         if after.next_run_at is None and after.status is ScheduleStatus.ACTIVE:
             after = cron.started(after, moment)
         await self.connect()
@@ -63,10 +69,13 @@ class BaseScheduleStorage(Component, ABC):
         return await self._ready(moment)
 
     async def replace(self, before: Schedule, after: Schedule) -> bool:
-        """Store `after` if nobody changed the state of `before` in between (compare-and-swap).
+        """Store `after` if nobody changed `before` in between, state or definition.
 
-        Compared are status, next_run_at and run_count.
+        `after` gets a revision of its own unless it brings one.
         """
+        if after.revision in {"", before.revision}:
+            after = copy(after)
+            after.revision = new_token()
         await self.connect()
         return await self._replace(before, after)
 
@@ -141,7 +150,7 @@ class BaseScheduleStorage(Component, ABC):
             if before.status is not was:
                 return before
             after = copy(before)
-            after.status = to
+            after.status, after.revision = to, new_token()
             if restart_at is not None:
                 after = cron.started(after, restart_at)
             if await self.replace(before, after):

@@ -20,7 +20,7 @@ from omniq.storage.file.location import (
 )
 from omniq.storage.file.ops import SUFFIX, Drop, Put
 from omniq.storage.file.store import Batch, FileStore
-from omniq.storage.schedules import BaseScheduleStorage
+from omniq.storage.schedules import BaseScheduleStorage, fence
 
 logger = logging.getLogger("omniq.storage.file")
 
@@ -107,7 +107,7 @@ class FileScheduleStorage(BaseScheduleStorage):
 
         def job(batch: Batch) -> bool:
             standing = _read(batch.files, before.id)
-            if standing is None or _fence(self._codec.decode(standing)) != _fence(before):
+            if standing is None or fence(self._codec.decode(standing)) != fence(before):
                 return False
             _put(batch, after, data)
             return True
@@ -149,10 +149,6 @@ def _read_all(batch: Batch) -> list[tuple[str, bytes]]:
         if name.endswith(SUFFIX) and not name.startswith(".")
     )
     return [(name, data) for name, data in found if data is not None]
-
-
-def _fence(schedule: Schedule) -> tuple[object, ...]:
-    return schedule.status, schedule.next_run_at, schedule.run_count
 
 
 AsyncFileScheduleStorage = FileScheduleStorage

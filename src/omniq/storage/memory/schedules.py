@@ -7,7 +7,7 @@ import threading
 from omniq.models.schedule import Schedule
 from omniq.serialization import RecordCodec, SerializationFormat
 from omniq.storage.memory.queue import IN_MEMORY
-from omniq.storage.schedules import BaseScheduleStorage
+from omniq.storage.schedules import BaseScheduleStorage, fence
 
 
 class MemoryScheduleStorage(BaseScheduleStorage):
@@ -49,7 +49,7 @@ class MemoryScheduleStorage(BaseScheduleStorage):
         data = self._codec.encode(after)
         with self._lock:
             stored = self._stored(before.id)
-            if stored is None or _fence(stored) != _fence(before):
+            if stored is None or fence(stored) != fence(before):
                 return False
             self._encoded[before.id] = data
             return True
@@ -57,7 +57,3 @@ class MemoryScheduleStorage(BaseScheduleStorage):
     def _stored(self, schedule_id: str) -> Schedule | None:
         data = self._encoded.get(schedule_id)
         return None if data is None else self._codec.decode(data)
-
-
-def _fence(schedule: Schedule) -> tuple[object, ...]:
-    return schedule.status, schedule.next_run_at, schedule.run_count

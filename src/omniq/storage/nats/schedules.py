@@ -20,7 +20,7 @@ from omniq.storage.nats.component import (
 from omniq.storage.nats.frames import Frame, lines
 from omniq.storage.nats.jetstream import EXPECTED, Stream
 from omniq.storage.nats.link import NATSServer
-from omniq.storage.schedules import BaseScheduleStorage
+from omniq.storage.schedules import BaseScheduleStorage, fence
 
 ATTEMPTS = 100
 
@@ -73,7 +73,7 @@ class NATSScheduleStorage(NATSComponent, BaseScheduleStorage):
     async def _replace(self, before: Schedule, after: Schedule) -> bool:
         for _ in range(ATTEMPTS):
             found = await self._last(before.id)
-            if found is None or _fence(self._codec.decode(found.data)) != _fence(before):
+            if found is None or fence(self._codec.decode(found.data)) != fence(before):
                 return False
             expected = lines({EXPECTED: found.sequence})
             if (await self.stream.publish([self._frame(after, expected)]))[0]:
@@ -86,10 +86,6 @@ class NATSScheduleStorage(NATSComponent, BaseScheduleStorage):
 
     def _frame(self, schedule: Schedule, headers: bytes) -> Frame:
         return Frame(self._prefix + token(schedule.id), self._codec.encode(schedule), headers)
-
-
-def _fence(schedule: Schedule) -> tuple[object, ...]:
-    return schedule.status, schedule.next_run_at, schedule.run_count
 
 
 AsyncNATSScheduleStorage = NATSScheduleStorage

@@ -13,7 +13,7 @@ from omniq.storage.objectstore.driver import ObjectDriver
 from omniq.storage.objectstore.queue import frugal
 from omniq.storage.objectstore.schedulestate import ScheduleLogState
 from omniq.storage.objectstore.service import LogService
-from omniq.storage.schedules import BaseScheduleStorage
+from omniq.storage.schedules import BaseScheduleStorage, fence
 
 logger = logging.getLogger("omniq.storage.objectstore")
 
@@ -84,13 +84,9 @@ class ObjectScheduleStorage(BaseScheduleStorage):
 
         def job(state: ScheduleLogState) -> bool:
             standing = state.get(before.id)
-            if standing is None or _fence(self._codec.decode(standing)) != _fence(before):
+            if standing is None or fence(self._codec.decode(standing)) != fence(before):
                 return False
             state.put(before.id, text)
             return True
 
         return await self._log.run(job)
-
-
-def _fence(schedule: Schedule) -> tuple[object, ...]:
-    return schedule.status, schedule.next_run_at, schedule.run_count

@@ -32,6 +32,7 @@ from omniq.storage.postgres.database import Database
 from omniq.storage.postgres.rows import batch, columns, stored_text, waves
 from omniq.storage.postgres.statements import store_results
 from omniq.storage.postgres.target import PostgresOptions
+from omniq.storage.schedules import fence
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -266,14 +267,16 @@ class PostgreSQLScheduleStorage(_PostgresStorage, BaseScheduleStorage):
         return bool(await self._db.fetch(query, schedule_id))
 
     async def _replace(self, before: Schedule, after: Schedule) -> bool:
+        query = f"SELECT data FROM {self._table} WHERE id = $1"  # noqa: S608
+        found = await self._db.read(query, before.id)
+        if not found or fence(self._codec.decode(found[0][0])) != fence(before):
+            return False
         query = (
             f"UPDATE {self._table} SET status = $2, next_run_at = $3, run_count = $4, data = $5 "  # noqa: S608
-            "WHERE id = $1 AND status = $6 AND next_run_at IS NOT DISTINCT FROM $7 "
-            "AND run_count = $8 RETURNING 1"
+            "WHERE id = $1 AND data = $6 RETURNING 1"
         )
-        fence = (before.status.value, before.next_run_at, before.run_count)
         row = (before.id, *self._row(after)[1:])
-        return bool(await self._db.fetch(query, *row, *fence))
+        return bool(await self._db.fetch(query, *row, found[0][0]))
 
     async def _select(self, condition: str, *values: Any) -> list[Schedule]:
         query = f"SELECT data FROM {self._table} {condition}"  # noqa: S608

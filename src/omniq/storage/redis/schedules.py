@@ -72,7 +72,8 @@ class RedisScheduleStorage(RedisComponent, BaseScheduleStorage):
 
 def _state(schedule: Schedule) -> str:
     """Return what a compare-and-swap compares."""
-    return f"{schedule.status}|{micros_or_empty(schedule.next_run_at)}|{schedule.run_count}"
+    state = f"{schedule.status}|{micros_or_empty(schedule.next_run_at)}|{schedule.run_count}"
+    return f"{state}|{schedule.revision}" if schedule.revision else state
 
 
 _WRITE = script("schedule_write")

@@ -27,6 +27,7 @@ from omniq.storage.base import (
     Capabilities,
     EventFilter,
 )
+from omniq.storage.schedules import fence
 from omniq.storage.sqlite.bulk import BulkInsert
 from omniq.storage.sqlite.database import Database, Durability
 from omniq.storage.sqlite.rows import micros
@@ -280,16 +281,21 @@ class SQLiteScheduleStorage(_SQLiteStorage, BaseScheduleStorage):
         return deleted == 1
 
     async def _replace(self, before: Schedule, after: Schedule) -> bool:
+        look = f"SELECT data FROM {self._table} WHERE id = ?"  # noqa: S608
         query = (
             f"UPDATE {self._table} SET status = ?, next_run_at = ?, run_count = ?, data = ? "  # noqa: S608
-            "WHERE id = ? AND status = ? AND next_run_at IS ? AND run_count = ?"
+            "WHERE id = ?"
         )
-        fence = (before.id, before.status.value, micros(before.next_run_at), before.run_count)
-        values = (*self._row(after)[1:], *fence)
-        changed = await self._db.write(
-            lambda transaction: transaction.connection.execute(query, values).rowcount
-        )
-        return changed == 1
+        values = (*self._row(after)[1:], before.id)
+
+        def job(transaction: Transaction) -> bool:
+            found = transaction.connection.execute(look, (before.id,)).fetchone()
+            if found is None or fence(self._codec.decode(found[0])) != fence(before):
+                return False
+            transaction.connection.execute(query, values)
+            return True
+
+        return await self._db.write(job)
 
     async def _select(self, condition: str, *values: Any) -> list[Schedule]:
         query = f"SELECT data FROM {self._table} {condition}"  # noqa: S608

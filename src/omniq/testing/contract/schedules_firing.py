@@ -90,6 +90,7 @@ class FiringContract:
             {"next_run_at": at(10 + MICROSECOND)},
             {"next_run_at": None},
             {"run_count": 1},
+            {"revision": "another"},
         ],
     )
     async def test_a_stale_replace_changes_nothing(
@@ -105,11 +106,38 @@ class FiringContract:
 
         assert await stored(schedules) == saved
 
+    async def test_a_definition_saved_meanwhile_is_not_overwritten(
+        self, schedules: BaseScheduleStorage
+    ) -> None:
+        """A scheduler that read the old one, of the same fire time, must look again."""
+        seen = await schedules.save_schedule(every(10, args=(1,)), now=at(1))
+        await schedules.save_schedule(every(10, args=(2,)), now=at(1))
+
+        assert not await schedules.replace(seen, cron.advanced(seen, at(20)))
+
+        assert (await stored(schedules)).args == (2,)
+        assert await schedules.advance("s", at(10), at(20))
+        assert (await stored(schedules)).args == (2,)
+
+    async def test_a_definition_replaced_meanwhile_is_not_overwritten(
+        self, schedules: BaseScheduleStorage
+    ) -> None:
+        """The same by a swap that leaves the state as it was; so is a repeated swap lost."""
+        seen = await schedules.save_schedule(every(10, args=(1,)), now=at(1))
+        other = copy(seen)
+        other.args = (2,)
+
+        assert await schedules.replace(seen, other)
+        assert not await schedules.replace(seen, cron.advanced(seen, at(20)))
+
+        assert (await stored(schedules)).args == (2,)
+
     async def test_replace_writes_the_whole_schedule(self, schedules: BaseScheduleStorage) -> None:
         """If its state is as seen; one that is gone is not brought back."""
         saved = await schedules.save_schedule(every(10), now=at(1))
         after = copy(saved)
         after.args, after.run_count, after.last_run_at = ((1,),), 1, at(5)
+        after.revision = "mine"
 
         assert await schedules.replace(saved, after)
         assert await stored(schedules) == after
