@@ -51,7 +51,7 @@ class Poller:
 
     def looked(self) -> None:
         """Look later: somebody just did, and there was none."""
-        self._next_at = self._now() + self._pause * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
+        self._next_at = self._now() + self._pause * random.uniform(1.0, 1.2)  # noqa: S311 - jitter
 
     @contextmanager
     def waiting(self) -> Generator[None]:
