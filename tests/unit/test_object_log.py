@@ -43,6 +43,20 @@ async def test_calls_of_one_moment_are_one_commit() -> None:
     assert driver_of(log).requests == {"put": 1}
 
 
+async def test_calls_that_write_much_are_several_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No object grows beyond what one request can carry; a single call is never divided."""
+    monkeypatch.setattr(log_module, "SEGMENT_BYTES", 5_000)
+    store = DictStore()
+    log = new_log(store)
+    text = f'"{"x" * 2_000}"'
+
+    await asyncio.gather(*(log.run(put(f"k{n}", text)) for n in range(8)))
+    await log.run(put("large", f'"{"x" * 9_000}"'))
+
+    assert len(store.keys("tasks/.log")) == 5
+    assert len(await new_log(store).run(lambda state: state.items())) == 9
+
+
 async def test_reads_of_one_moment_are_one_request() -> None:
     """Asking whether something newer is there answers all who wait."""
     log = new_log(DictStore())

@@ -74,6 +74,8 @@ class TaskTable:
 
         A record becomes the table's own. All take effect as one: unique keys may change hands.
         """
+        comes_or_goes = any((one in self._records) == (images[one] is None) for one in images)
+        ids = None if comes_or_goes else self._sorted_ids
         for task_id in images:
             record = self._records.get(task_id)
             if record is not None:
@@ -84,6 +86,7 @@ class TaskTable:
                 if task.unique_key is not None and not task.is_final:
                     self._keys[task.queue_name, task.unique_key] = task.id
                 self._add(record)
+        self._sorted_ids = ids
 
     def records(self) -> Iterable[Record]:
         """Return all records, in no order."""

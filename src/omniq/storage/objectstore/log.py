@@ -35,6 +35,8 @@ TRIM_AGE = timedelta(hours=1)
 TRUST_SECONDS = TRIM_AGE.total_seconds() / 2
 SNAPSHOT_EVERY = 256
 SNAPSHOT_BYTES = 4 << 20
+SEGMENT_BYTES = 8 << 20
+"""Calls share a segment up to this size."""
 JOBS_AT_ONCE = 1000
 SEGMENTS_AT_ONCE = 32
 ATTEMPTS = 200
@@ -51,6 +53,10 @@ class Damage(NamedTuple):
 
     key: str
     line: bytes
+
+
+class _TooLargeError(Exception):
+    """These calls change too much for one segment."""
 
 
 class _Call(NamedTuple):
@@ -147,6 +153,10 @@ class ObjectLog(Generic[S]):
     async def _served(self, calls: list[_Call]) -> list[_Answer]:
         try:
             return await self._commit(calls)
+        except _TooLargeError:
+            self._take_back(self._steps)
+            middle = len(calls) // 2
+            return await self._served(calls[:middle]) + await self._served(calls[middle:])
         except asyncio.CancelledError:
             for call in calls:
                 call.future.cancel()
@@ -164,6 +174,8 @@ class ObjectLog(Generic[S]):
         for attempt in range(ATTEMPTS):
             answers = [self._tried(call) for call in calls]
             records = self.state.changes()
+            if len(calls) > 1 and sum(map(len, records)) > SEGMENT_BYTES:
+                raise _TooLargeError
             if records and await self._append(records):
                 return answers
             self._take_back(self._steps)

@@ -47,10 +47,11 @@ class LoopThread:
         return await asyncio.wrap_future(future)
 
     async def stop(self) -> None:
-        """End the thread."""
+        """End the thread. Idempotent."""
         with self._guard:
-            self._is_stopped = True
-            self._loop.call_soon_threadsafe(self._end.set)
+            if not self._is_stopped:
+                self._is_stopped = True
+                self._loop.call_soon_threadsafe(self._end.set)
         await asyncio.to_thread(self._thread.join)
 
     async def _main(self, ready: Future[asyncio.AbstractEventLoop]) -> None:

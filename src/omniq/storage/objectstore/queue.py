@@ -12,7 +12,7 @@ from threading import Lock
 import msgspec
 
 from omniq import lifecycle
-from omniq.exceptions import SerializationError
+from omniq.exceptions import PayloadTooLargeError, SerializationError
 from omniq.models.finding import Finding, broken
 from omniq.models.task import DAMAGED, Task
 from omniq.serialization import SerializationFormat
@@ -31,6 +31,8 @@ from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
 
 LEASE_SECONDS = 60.0
 HEARTBEAT_SECONDS = 10.0
+MOST_BYTES = 32 << 20
+"""The arguments of all tasks of one call: they are one object."""
 
 _Row = tuple[Task, bytes | None]
 
@@ -64,17 +66,17 @@ class ObjectQueue(BaseQueue):
             format=serialization_format,
             compression=compression,
         )
-        lock = Lock()
-        self._arrivals, self._ends = Waiters(lock), Waiters(lock)
-        self._log = LogService(
-            driver,
-            check_folder_name("tasks_dir", tasks_dir),
-            lambda: TaskLogState(self._arrivals.announce, self._ends.announce),
-            keeps_time=True,
-        )
+        folder = check_folder_name("tasks_dir", tasks_dir)
+        self._log = LogService(driver, folder, self._new_state, keeps_time=True)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._log)!r})"
+
+    def _new_state(self) -> TaskLogState:
+        """Return an empty state, and wake from now on who waits for that one."""
+        lock = Lock()
+        self._arrivals, self._ends = Waiters(lock), Waiters(lock)
+        return TaskLogState(self._arrivals.announce, self._ends.announce)
 
     async def _open(self) -> None:
         await self._log.open()
@@ -85,6 +87,12 @@ class ObjectQueue(BaseQueue):
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         datas = [encoded(task, self._codec) for task in tasks]
+        size = sum(len(data) for data in datas if data)
+        if size > MOST_BYTES:
+            raise PayloadTooLargeError(
+                "tasks",
+                f"{size:,} bytes in one call, the limit is {MOST_BYTES:,}; enqueue fewer at once",
+            )
 
         def job(state: TaskLogState) -> list[Inserted]:
             moment = now or self._log.now()
@@ -168,18 +176,18 @@ class ObjectQueue(BaseQueue):
         def due(state: TaskLogState, now: datetime) -> datetime | None:
             return state.claimable_at(queues, now)
 
-        await self._wait_for(self._arrivals, queues, timeout, due)
+        await self._wait_for(lambda: self._arrivals, queues, timeout, due)
 
     async def _wait_final(self, task_ids: list[str], timeout: float) -> None:
         def due(state: TaskLogState, now: datetime) -> datetime | None:
             records = map(state.get, task_ids)
             return now if any(one is None or one.task.is_final for one in records) else None
 
-        await self._wait_for(self._ends, task_ids, timeout, due)
+        await self._wait_for(lambda: self._ends, task_ids, timeout, due)
 
     async def _wait_for(
         self,
-        waiters: Waiters,
+        waiters: Callable[[], Waiters],
         names: list[str],
         timeout: float,
         due: Callable[[TaskLogState, datetime], datetime | None],
@@ -193,7 +201,7 @@ class ObjectQueue(BaseQueue):
                 moment = due(state, now + offset)
                 return None if moment is None else moment - offset
 
-            await waiters.wait(names, timeout, due_here)
+            await waiters().wait(names, timeout, due_here)
 
         await self._log.wait(wait)
 

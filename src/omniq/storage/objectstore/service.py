@@ -73,10 +73,13 @@ class LogService(Generic[S]):
         try:
             await session.thread.do(session.get_ready(keeps_time=self._keeps_time))
         except StoppedError:
+            self._drop(session)
             await self.open()  # closed in this moment by another thread
-        except BaseException:
+        except BaseException as error:
             if not session.is_ready:
                 await self._end(session)
+            if isinstance(error, asyncio.CancelledError) and not _is_cancelled():
+                raise self._closed() from None
             raise
 
     async def close(self) -> None:
@@ -96,9 +99,7 @@ class LogService(Generic[S]):
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise
-            raise StorageUnavailableError(
-                f"{self!r} was closed meanwhile; the call may or may not have been carried out"
-            ) from None
+            raise self._closed() from None
 
     async def wait(self, wait: Callable[[S], Awaitable[None]]) -> None:
         """Wait in the thread, and look for news meanwhile. Returns early if the log is closed."""
@@ -141,6 +142,11 @@ class LogService(Generic[S]):
             return
         finally:
             await session.thread.stop()
+
+    def _closed(self) -> StorageUnavailableError:
+        return StorageUnavailableError(
+            f"{self!r} was closed meanwhile; the call may or may not have been carried out"
+        )
 
     def _drop(self, session: _Session[S]) -> None:
         with self._guard:
