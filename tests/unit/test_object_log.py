@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from itertools import chain, pairwise
 
 import pytest
@@ -83,6 +84,28 @@ async def test_racing_logs_lose_nothing(racers: int) -> None:
     assert sorted(chain(*seen)) == list(range(1, 40 * racers + 1))
     assert await counted(store) == 40 * racers
     assert set(store.written.values()) == {1}
+
+
+async def test_a_lost_race_leaves_no_trace() -> None:
+    """What the loser would have done is done by nobody."""
+    store = DictStore()
+    winner, loser = new_log(store), new_log(store)
+    await asyncio.gather(winner.look(), loser.look())
+
+    def take(name: str) -> Callable[[ScheduleLogState], bool]:
+        def job(state: ScheduleLogState) -> bool:
+            if state.get("taken") is not None:
+                return False
+            state.put("taken", b"1")
+            state.put(name, b"1")
+            return True
+
+        return job
+
+    assert await winner.run(take("winner"))
+    assert not await loser.run(take("loser"))
+
+    assert await loser.run(lambda state: state.items()) == [("taken", b"1"), ("winner", b"1")]
 
 
 async def _yielding(what: str, key: str) -> None:

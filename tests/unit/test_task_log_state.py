@@ -36,6 +36,16 @@ def insert(fields: dict[str, Any], now: datetime, state: TaskLogState) -> None:
     state.insert(task, b'{"n":1}' if fields["priority"] else None, now)
 
 
+def with_family() -> TaskLogState:
+    """Return a state where children wait for their parents, so that steps have somebody to tell."""
+    state = new_state()
+    for name, parents in (("t4", ()), ("t5", ("t4",)), ("t6", ("t4", "t5")), ("t7", ("t6",))):
+        task = Task(func="f", created_at=NOW, id=name, queue_name="alpha", depends_on=parents)
+        task.on_parent_failure = "release"
+        state.insert(task, None, NOW)
+    return state
+
+
 def claim(limit: int, now: datetime, state: TaskLogState) -> None:
     run = partial(
         lifecycle.claim,
@@ -151,7 +161,7 @@ def test_what_steps_did_is_taken_back_exactly(
     before: list[Step], first: list[Step], second: list[Step]
 ) -> None:
     """Order of claims, counts, keys, children, timers: a lost race leaves no trace."""
-    state = new_state()
+    state = with_family()
     for step in before:
         step(state)
     known, twin = everything(state), copied(state)
@@ -174,7 +184,7 @@ def test_another_process_comes_to_the_same_state(
     before: list[Step], first: list[Step], second: list[Step]
 ) -> None:
     """By the effects alone, whether it saw the steps or a snapshot."""
-    state = new_state()
+    state = with_family()
     for step in before:
         step(state)
     twin = copied(state)
@@ -195,7 +205,7 @@ def test_another_process_comes_to_the_same_state(
 @given(batches, batches)
 def test_the_failure_of_one_step_leaves_the_others(first: list[Step], second: list[Step]) -> None:
     """A job that raises takes back its own changes only."""
-    state, twin = new_state(), new_state()
+    state, twin = with_family(), with_family()
     state.begin()
     for step in first:
         step(state)
@@ -206,7 +216,7 @@ def test_the_failure_of_one_step_leaves_the_others(first: list[Step], second: li
     state.take_back()
 
     assert everything(state) == everything(twin)
-    other = new_state()
+    other = with_family()
     other.apply(state.changes())
     assert everything(other) == everything(twin)
 
@@ -215,7 +225,7 @@ def test_the_failure_of_one_step_leaves_the_others(first: list[Step], second: li
 @given(batches)
 def test_clearing_leaves_nothing(before: list[Step]) -> None:
     """So that a snapshot can be loaded instead."""
-    state = new_state()
+    state = with_family()
     for step in before:
         step(state)
 
