@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.test import override_settings
 
@@ -306,3 +307,36 @@ def test_an_entry_of_another_backend_has_no_application() -> None:
         pytest.raises(ImproperlyConfigured, match="no OmniQBackend"),
     ):
         app_of()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--backend", "reports"), "no TASKS"),
+        (("--backend", "other"), "no OmniQBackend"),
+        (("--lease", "0.1"), "lease_seconds"),
+        (("--queues", "a b"), "queue"),
+    ],
+)
+def test_a_worker_command_held_wrong_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    """One line, as every command of Django."""
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "unused")
+    package = OmniQBackend.__mro__[1].__module__.rpartition(".")[0]
+    tasks = settings_of(tmp_path) | {"other": {"BACKEND": f"{package}.dummy.DummyBackend"}}
+
+    with override_settings(TASKS=tasks), pytest.raises(CommandError, match=said):
+        call_command("omniq_worker", "--burst", *arguments)
+
+
+def test_the_command_serves_all_queues_of_its_entry(tmp_path: Path) -> None:
+    """Each entry of TASKS has workers of its own."""
+    second = {**settings_of(tmp_path)["default"], "QUEUES": ["mail", "default"]}
+    with override_settings(TASKS=settings_of(tmp_path) | {"second": second}):
+        shop_tasks.note.using(backend="second").enqueue("default")
+        shop_tasks.note.using(backend="second", queue_name="mail").enqueue("mail")
+        call_command("omniq_worker", "--burst", "--backend", "second", "-c", "1")
+        app_of("second").disconnect_sync()
+
+    assert shop_tasks.seen == ["mail", "default"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import warnings
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ from omniq import OmniQ
 from omniq.exceptions import ConfigError, StorageError
 from omniq.integrations.fastapi import Queue, lifespan, queue_of
 from omniq.testing.waiting import wait_until
+
+with warnings.catch_warnings():  # it would rather have another HTTP library below it
+    warnings.simplefilter("ignore")
+    from fastapi.testclient import TestClient
 
 
 def shop(q: OmniQ, *, worker: bool = False) -> FastAPI:
@@ -168,3 +173,18 @@ async def test_starlette_routes_find_the_queue(tmp_path: Path) -> None:
         assert await q.get_task(task_id) is not None
         scope: dict[str, Any] = {"type": "websocket", "path": "/talk", "app": app, "headers": []}
         await talk(WebSocket(scope, receive=None, send=None))  # type: ignore[arg-type]  # not used
+
+
+def test_the_test_client_runs_the_lifespan_and_the_queue_works_within(tmp_path: Path) -> None:
+    """What most tests of FastAPI applications look like: a client in a thread without a loop."""
+    q = OmniQ(f"sqlite:///{tmp_path}/shop.db")
+
+    @q.task(name="shop.add")
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    with TestClient(shop(q, worker=True)) as browser:
+        task_id = browser.post("/add?a=2&b=3").json()["task"]
+        assert q.get_result_sync(task_id, timeout=20) == 5
+    with pytest.raises(ConfigError, match="context manager"):
+        TestClient(shop(q)).post("/add?a=2&b=3")

@@ -84,7 +84,7 @@ class Component:
     async def findings(self) -> list[Finding]:
         """Return what is fine, risky or broken about this component and its store, as found now.
 
-        Changes nothing in the store. Bounded: it never reads all records.
+        Changes nothing in the store, and ends within seconds, however much is stored.
 
         Raises:
             StorageError: the store cannot be opened or asked.

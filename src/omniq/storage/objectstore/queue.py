@@ -13,7 +13,7 @@ import msgspec
 
 from omniq import lifecycle
 from omniq.exceptions import PayloadTooLargeError, SerializationError
-from omniq.models.finding import Finding, broken
+from omniq.models.finding import Finding, broken, fine, risk
 from omniq.models.task import DAMAGED, Task
 from omniq.serialization import SerializationFormat
 from omniq.storage.component import Capabilities
@@ -218,6 +218,19 @@ class ObjectQueue(BaseQueue):
         return self._log.now() if self._log.driver.is_conditional else None
 
     async def _findings(self) -> list[Finding]:
+        return [self._conditions(), *self._damages()]
+
+    def _conditions(self) -> Finding:
+        """Say what the probe at the start has shown."""
+        if self._log.driver.is_conditional:
+            return fine(repr(self), "honours conditional writes: any number of workers may run")
+        return risk(
+            repr(self),
+            "does not honour conditional writes, so two workers would run the same task",
+            "run a single worker, or use S3, Google Cloud Storage, Azure or a server backend",
+        )
+
+    def _damages(self) -> list[Finding]:
         return [
             broken(
                 repr(self),

@@ -12,6 +12,7 @@ from omniq.backend.base import BaseBackend
 from omniq.clock import utcnow
 from omniq.exceptions import SyncInAsyncError
 from omniq.models.event import EventType, TaskEvent
+from omniq.models.finding import Level
 from omniq.models.result import TaskResult
 from omniq.models.schedule import Schedule, ScheduleStatus, ScheduleType
 from omniq.models.task import TaskStatus
@@ -86,6 +87,15 @@ class BackendContract:
         ):
             assert component.capabilities.durable == backend.capabilities.durable
             assert component.capabilities.shared == backend.capabilities.shared
+
+    async def test_a_new_store_is_not_broken(self, backend: BaseBackend) -> None:
+        """What `omniq doctor` prints: each finding says what to do, and looking changes nothing."""
+        found = await backend.findings()
+
+        assert [item for item in found if item.level is Level.BROKEN] == []
+        assert all(item.hint for item in found if item.level is not Level.FINE)
+        assert len(found) == len(set(found))
+        assert await backend.get_task_queue().counts() == {}
 
     async def test_closing_twice_and_using_again_is_fine(self, backend: BaseBackend) -> None:
         """What was stored is still there."""
