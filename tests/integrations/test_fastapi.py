@@ -183,8 +183,10 @@ def test_the_test_client_runs_the_lifespan_and_the_queue_works_within(tmp_path: 
     async def add(a: int, b: int) -> int:
         return a + b
 
-    with TestClient(shop(q, worker=True)) as browser:
+    client: Any = TestClient(shop(q, worker=True))
+    with client as browser:
         task_id = browser.post("/add?a=2&b=3").json()["task"]
         assert q.get_result_sync(task_id, timeout=20) == 5
+    unopened: Any = TestClient(shop(q))
     with pytest.raises(ConfigError, match="context manager"):
-        TestClient(shop(q)).post("/add?a=2&b=3")
+        unopened.post("/add?a=2&b=3")
