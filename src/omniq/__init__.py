@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         ValidationError,
     )
     from omniq.handle import TaskHandle
-    from omniq.migration import migrate, migrate_sync
+    from omniq.migration import migrate, migrate_sync, move, move_sync
     from omniq.models import (
         ErrorInfo,
         EventType,
@@ -112,6 +112,8 @@ __all__ = [
     "current_task",
     "migrate",
     "migrate_sync",
+    "move",
+    "move_sync",
     "serializable",
 ]
 
@@ -125,7 +127,7 @@ _MODULES = {
         "TaskExpiredError TaskFailedError UnknownTaskError ValidationError"
     ),
     "omniq.handle": "TaskHandle",
-    "omniq.migration": "migrate migrate_sync",
+    "omniq.migration": "migrate migrate_sync move move_sync",
     "omniq.models": (
         "ErrorInfo EventType ResultStatus RetryPolicy Schedule ScheduleStatus ScheduleType Task "
         "TaskEvent TaskResult TaskStatus"

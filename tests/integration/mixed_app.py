@@ -20,6 +20,15 @@ STEPS = {
     "after the events": ("event_storage", "_append", True),
 }
 """Which primitive of which component the process dies at, and whether it does its work first."""
+FIRING = {
+    "before the tasks are made": ("task_queue", "_insert", False),
+    "after the tasks are made": ("task_queue", "_insert", True),
+    "before the schedule moves on": ("schedule_storage", "_replace", False),
+    "after the schedule moved on": ("schedule_storage", "_replace", True),
+    "before the events": ("event_storage", "_append", False),
+    "after the events": ("event_storage", "_append", True),
+}
+"""The same for the firing of a schedule."""
 
 
 def double(n: int) -> int:
@@ -48,7 +57,7 @@ def application(config: str) -> OmniQ:
 
 def main(config: str, step: str) -> None:
     q = application(config)
-    component, name, after = STEPS[step]
+    component, name, after = (STEPS | FIRING)[step]
     dying(getattr(q, component), name, after=after)
     asyncio.run(q.worker(lease_seconds=0.5).run())
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from omniq import OmniQ, ResultTimeoutError, TaskHandle, TaskStatus
+from omniq.clock import utcnow
+from omniq.ids import fire_id
 from omniq.testing.waiting import wait_until
-from tests.integration.mixed_app import DIED, STEPS, application
+from tests.integration.mixed_app import DIED, FIRING, STEPS, application
 from tests.servers.postgres import postgres_url, schema
 from tests.servers.redis import namespace, redis_url
 
@@ -93,3 +96,36 @@ async def test_a_finished_task_is_not_run_again_when_only_its_events_were_lost(
         task = await q.get_task(handle.id)
         assert task is not None
         assert (task.status, task.claim_count) == (TaskStatus.COMPLETED, 1)
+
+
+@pytest.mark.parametrize("step", FIRING)
+async def test_each_fire_time_makes_one_task_wherever_a_worker_dies(config: str, step: str) -> None:
+    """Tasks in Redis, the schedule in SQLite: nothing is atomic between them."""
+    first = utcnow() - timedelta(hours=3)
+    async with application(config) as q:
+        schedule = await q.schedule(
+            "double", every=3600, start_at=first, misfire="all", args=(21,), schedule_id="hourly"
+        )
+        schedule.next_run_at = first
+        await q.schedule_storage.save_schedule(schedule)
+
+        assert await crashed_worker(config, step) == DIED
+
+        worker = q.worker(lease_seconds=5)
+        running = asyncio.create_task(worker.run())
+        expected = [fire_id("hourly", first + timedelta(hours=n)) for n in range(4)]
+
+        async def is_done() -> bool:
+            after = await q.schedule_storage.get_schedule("hourly")
+            tasks = await q.task_queue.get(expected)
+            moved_on = after is not None and after.run_count == len(expected)
+            return moved_on and all(task is not None and task.is_final for task in tasks)
+
+        try:
+            await wait_until(is_done, description="all fire times are made up for")
+        finally:
+            worker.stop()
+            await running
+        made = [task for task in await q.list_tasks() if task.schedule_id == "hourly"]
+        assert sorted(task.id for task in made) == sorted(expected)
+        assert {await q.get_result(task_id) for task_id in expected} == {42}

@@ -109,7 +109,7 @@ def test_a_bare_queue_says_nothing_of_the_other_three() -> None:
             ["t.db", "t.db", "t.db", "omniq.db"],
         ),
         ({"OMNIQ_TASK_QUEUE_TYPE": "sqlite", "OMNIQ_TASK_QUEUE_URL": "jobs"}, ["jobs"] * 4),
-        ({"OMNIQ_URL": "", "OMNIQ_TASK_QUEUE_TYPE": ""}, ["omniq.db"] * 4),
+        ({"OMNIQ_TASK_QUEUE_TYPE": "", "OMNIQ_EVENT_STORAGE_TYPE": ""}, ["omniq.db"] * 4),
     ],
     ids=stable_id,
 )

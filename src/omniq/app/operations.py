@@ -14,6 +14,7 @@ from omniq.ids import check_name
 from omniq.models.event import EventType, TaskEvent
 from omniq.models.finding import Finding
 from omniq.models.task import Task, TaskStatus
+from omniq.moving.watch import Follower
 from omniq.storage.base import Component, Counts
 
 
@@ -28,6 +29,7 @@ class Operations(Component):
 
     def __init__(self, sources: Sources, *, log_events: bool) -> None:
         self._stores = Stores(sources)
+        Follower.attach(self._stores)
         self.task_queue = self._stores.tasks
         self.result_storage = self._stores.results
         self.event_storage = self._stores.events
@@ -138,6 +140,8 @@ class Operations(Component):
     async def disconnect(self) -> None:
         """Finish pending writes and close all four components. Idempotent; use opens them again."""
         await super().disconnect()
+        if self.task_queue.watch is not None:
+            await self.task_queue.watch.close()
         await self._stores.disconnect()
 
     async def _open(self) -> None:

@@ -12,6 +12,7 @@ For each of the four, the first that is there decides, as a whole:
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,7 @@ from omniq.storage.factory import StorageBackendFactory
 __all__ = ["DEFAULT_URL", "URL_VARIABLE", "Sources", "Stores"]
 
 logger = logging.getLogger(__name__)
+WITH_TASKS = "with tasks"
 
 # Each a URL, a backend, or the component itself.
 QueueSource = str | StorageBackendConfig | BaseBackend | BaseQueue
@@ -57,6 +59,7 @@ class Stores:
 
     Attributes:
         tasks, results, events, schedules: the components.
+        keys: for each, a text that is equal for one and the same backend; it may hold secrets.
     """
 
     def __init__(self, sources: Sources, environment: Mapping[str, str] | None = None) -> None:
@@ -66,7 +69,17 @@ class Stores:
         self.results: BaseResultStorage = found["results"]
         self.events: BaseEventStorage = found["events"]
         self.schedules: BaseScheduleStorage = found["schedules"]
+        self.keys: dict[str, str] = choice.keys
         self._backends = choice.backends
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where each component is, fit to be told: ``with tasks`` or a digest of its key."""
+        queue = self.keys["tasks"]
+        return {
+            name: WITH_TASKS if key == queue else hashlib.sha256(key.encode()).hexdigest()[:16]
+            for name, key in self.keys.items()
+        }
 
     def __iter__(self) -> Iterator[Component]:
         return iter((self.tasks, self.results, self.events, self.schedules))
@@ -119,6 +132,7 @@ class _Choice:
         self._config = sources.config or OmniQConfig()
         self._environment = environment
         self._by_key: dict[str, BaseBackend] = {}
+        self.keys: dict[str, str] = {}
         if not isinstance(sources.everything, str | StorageBackendConfig | BaseBackend | None):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
             raise ConfigError(f"expected a URL or a backend, got {sources.everything!r}")
         for line in misspelt(environment):
@@ -145,13 +159,14 @@ class _Choice:
     def _component(self, name: str) -> Any:
         kind = _KINDS[name]
         source = self._source(name)
+        self.keys[name] = f"object {id(source)}"
         if isinstance(source, kind.base):
             return source
         if isinstance(source, str):
             StorageBackendFactory.type_of(source)
             source = StorageBackendConfig(url=source, origin=name)
         if isinstance(source, StorageBackendConfig):
-            source = self._backend(source)
+            source = self._backend(name, source)
         if isinstance(source, BaseBackend):
             return getattr(source, kind.getter)()
         raise ConfigError(
@@ -182,9 +197,9 @@ class _Choice:
             )
         return source
 
-    def _backend(self, config: StorageBackendConfig) -> BaseBackend:
+    def _backend(self, name: str, config: StorageBackendConfig) -> BaseBackend:
         try:
-            key = StorageBackendFactory.key_of(config)
+            key = self.keys[name] = StorageBackendFactory.key_of(config)
             if key not in self._by_key:
                 self._by_key[key] = StorageBackendFactory.create_backend(config)
             return self._by_key[key]

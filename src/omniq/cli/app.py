@@ -17,6 +17,7 @@ from omniq.cli import (
     doctor,
     health,
     migrate,
+    move,
     queues,
     schedules,
     status,
@@ -51,6 +52,7 @@ cli.command(doctor.doctor)
 cli.command(health.health)
 cli.command(config.config)
 cli.command(migrate.migrate)
+cli.command(move.move)
 cli.command(completion.completion)
 
 
@@ -81,7 +83,9 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         result = cli(arguments, exit_on_error=False, print_error=True)
     except (OmniQError, KeyboardInterrupt) as error:
         if isinstance(error, OmniQError):
-            Console(stderr=True, highlight=False).print(f"[red]error:[/red] {escape(str(error))}")
+            Console(stderr=True, highlight=False).print(
+                f"[red]error:[/red] {escape(str(error))}", soft_wrap=True
+            )
         return exit_code(error)
     except SystemExit as error:
         return int(error.code or 0)

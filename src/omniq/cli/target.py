@@ -19,7 +19,8 @@ Target = Annotated[
     Parameter(
         name=["--app", "-a"],
         help=(
-            "The application (module, module:attr, file.py) or the URL of a store. Default: "
+            "The application (module, module:attr, file.py), the URL of a store, or a YAML or TOML "
+            "file that names the stores. Default: "
             "$OMNIQ_APP, else the store named by $OMNIQ_URL, else sqlite:///omniq.db."
         ),
     ),
@@ -37,6 +38,8 @@ def open_target(target: str | None) -> OmniQ:
         return OmniQ()
     if "://" in chosen or chosen.endswith((".db", ".sqlite", ".sqlite3")):
         return OmniQ(chosen)
+    if chosen.endswith((".yaml", ".yml", ".toml")):
+        return OmniQ(config=chosen)
     return load(chosen)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from omniq.app.stores import Sources, Stores
-from omniq.backend.base import BaseBackend
 from omniq.blocking import run_blocking
 from omniq.migration.copying import (
     Copied,
@@ -15,16 +13,27 @@ from omniq.migration.copying import (
     copy_results,
     copy_schedules,
     refuse_running,
+    task_count,
 )
 from omniq.migration.events import copy_events, missing_events
+from omniq.migration.mover import Moved, move, move_sync
+from omniq.migration.places import Place, refuse_empty, refuse_moving, refuse_same, stores_of
 from omniq.migration.tasks import copy_tasks
 from omniq.migration.verifying import Digest, verified_records
-from omniq.models.config import OmniQConfig, StorageBackendConfig
 
-__all__ = ["Copied", "Digest", "MigrationError", "Progress", "Report", "migrate", "migrate_sync"]
-
-Place = str | StorageBackendConfig | OmniQConfig | BaseBackend
-"""A URL, a backend, or a configuration, which may name a backend for each component."""
+__all__ = [
+    "Copied",
+    "Digest",
+    "MigrationError",
+    "Moved",
+    "Place",
+    "Progress",
+    "Report",
+    "migrate",
+    "migrate_sync",
+    "move",
+    "move_sync",
+]
 
 
 async def migrate(
@@ -44,21 +53,25 @@ async def migrate(
         progress: called with the kind of record, how many are done, and how many there are.
 
     Raises:
-        MigrationError: the source is empty, a worker holds a task, or somebody changed the source
-            meanwhile.
+        MigrationError: both are the same store, the source is empty or was moved by `move`, a
+            worker holds a task, or somebody changed the source meanwhile.
         ValidationError: the target cannot hold a value (one pickled in the source, say).
     """
-    old, new = _stores(source), _stores(target)
+    old, new = stores_of(source), stores_of(target)
+    refuse_same(old, new)
     tell = progress or _silent
     try:
         await old.connect()
-        await new.connect()
-        await _refuse_empty(old)
+        await refuse_empty(old)
+        await refuse_moving(old.tasks)
         await refuse_running(old.tasks)
+        await new.connect()
         report = Report()
+        before = await task_count(new.tasks)
         report.results = await copy_results(old.results, new.results, tell)
         report.events = await copy_events(old.events, new.events, tell)
         report.tasks = await copy_tasks(old.tasks, new.tasks, report, tell)
+        report.others = before - report.tasks.present
         report.schedules = await copy_schedules(old.schedules, new.schedules, tell)
         if verify:
             report.digests = await verified_records(old, new, report.damaged)
@@ -75,24 +88,6 @@ def migrate_sync(
     """Block until `await migrate(…)` is done and return its result."""
     call = partial(migrate, source, target, verify=verify, progress=progress)
     return run_blocking(call, "migrate")
-
-
-def _stores(place: Place) -> Stores:
-    if isinstance(place, OmniQConfig):
-        return Stores(Sources(config=place))
-    return Stores(Sources(place), {})
-
-
-async def _refuse_empty(stores: Stores) -> None:
-    """Refuse a source without a single record: most likely its name is misspelt."""
-    has_records = (
-        await stores.tasks.counts()
-        or await stores.results.find(limit=1)
-        or await stores.events.query(limit=1)
-        or await stores.schedules.list_schedules()
-    )
-    if not has_records:
-        raise MigrationError(f"{stores.tasks!r} is empty; is it the store you mean?")
 
 
 def _silent(kind: str, done: int, total: int | None) -> None:

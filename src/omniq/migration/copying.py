@@ -37,6 +37,7 @@ class Report:
 
     Attributes:
         tasks, results, events, schedules: how many of each.
+        others: how many tasks the target had before that are none of the source's; they stay.
         conflicts: ids of tasks left out because another live task of the target holds their
             unique key, and of those that wait for them.
         damaged: ids of tasks left out because the source cannot read their request.
@@ -48,6 +49,7 @@ class Report:
     results: Copied = field(default_factory=Copied)
     events: Copied = field(default_factory=Copied)
     schedules: Copied = field(default_factory=Copied)
+    others: int = 0
     conflicts: list[str] = field(default_factory=list[str])
     damaged: list[str] = field(default_factory=list[str])
     digests: dict[str, Digest] | None = None
@@ -70,6 +72,11 @@ async def refuse_running(queue: BaseQueue) -> None:
             f"{len(held)} tasks run now, {held[0]} among them; stop the workers of {queue!r}, or "
             "wait until the leases of those that died have ended"
         )
+
+
+async def task_count(queue: BaseQueue) -> int:
+    """Return how many tasks a queue has."""
+    return sum(sum(by_status.values()) for by_status in (await queue.counts()).values())
 
 
 async def copy_results(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
 from omniq.migration.copying import PAGE, Copied, Progress
 from omniq.models.event import TaskEvent
+from omniq.moving.stores import without
 from omniq.storage.base import BaseEventStorage, EventFilter
 from omniq.storage.events import ALL_EVENTS_LIMIT
 
@@ -56,23 +56,4 @@ async def _spans(storage: BaseEventStorage) -> AsyncIterator[list[TaskEvent]]:
 
 async def _missing(span: list[TaskEvent], target: BaseEventStorage) -> list[TaskEvent]:
     where = EventFilter(since=span[0].timestamp, until=span[-1].timestamp + _TICK)
-    present = Counter(map(_key, await target.query(where, limit=ALL_EVENTS_LIMIT)))
-    missing: list[TaskEvent] = []
-    for event in span:
-        key = _key(event)
-        if present[key]:
-            present[key] -= 1
-        else:
-            missing.append(event)
-    return missing
-
-
-def _key(event: TaskEvent) -> tuple[str, ...]:
-    return (
-        event.task_id,
-        str(event.event_type),
-        event.timestamp.isoformat(),
-        str(event.message),
-        str(event.worker_id),
-        repr(sorted(event.details.items())),
-    )
+    return without(span, await target.query(where, limit=ALL_EVENTS_LIMIT))

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from copy import copy
 from graphlib import TopologicalSorter
 
-from omniq.migration.copying import PAGE, Copied, MigrationError, Progress, Report
+from omniq.migration.copying import (
+    PAGE,
+    Copied,
+    MigrationError,
+    Progress,
+    Report,
+    task_count,
+)
 from omniq.models.task import DAMAGED, Task, TaskStatus
 from omniq.storage.base import BaseQueue, Inserted
 
@@ -18,7 +25,7 @@ async def copy_tasks(
 
     Ids that could not be copied are added to the report.
     """
-    total = sum(sum(counts.values()) for counts in (await source.counts()).values())
+    total = await task_count(source)
     for queue_name in await source.paused():
         await target.set_paused(queue_name, True)
     done, after = Copied(), None

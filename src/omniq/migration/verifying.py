@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
 
 from omniq.app.stores import Stores
+from omniq.models.schedule import Schedule
 from omniq.models.task import Task
+from omniq.moving.parking import MOVE, is_mark, is_token
 from omniq.storage.base import BaseQueue, BaseResultStorage
 
 _PAGE = 500
@@ -77,6 +79,30 @@ async def verified_records(old: Stores, new: Stores, left_out: Iterable[str]) ->
     }
 
 
+async def verified_move(old: Stores, new: Stores, moved: Collection[str]) -> dict[str, Digest]:
+    """Return the digests of tasks, and of results if they moved, while the target is at work.
+
+    What ran, or was retried, there since is no difference.
+    """
+    tasks, after = _Comparison(_known_of_task), None
+    while page := await old.tasks.find(after=after, limit=_PAGE):
+        for task, found in zip(page, await new.tasks.get([t.id for t in page]), strict=True):
+            if task.queue_name != MOVE and not is_token(task):
+                tasks.add(task.id, task, task if _is_there(task, found) else found)
+        after = page[-1].id
+    digests = {"tasks": tasks.digest()}
+    if "results" in moved:
+        digests["results"] = await _results(old.results, new.results, may_be_newer=True)
+    return digests
+
+
+def _is_there(task: Task, found: Task | None) -> bool:
+    """Whether a task of the source stands in the target as it is, or has moved on there."""
+    if found is None or is_mark(found):
+        return False
+    return is_mark(task) or not found.is_final or found.claim_count > task.claim_count
+
+
 async def _tasks(old: BaseQueue, new: BaseQueue, left_out: frozenset[str]) -> Digest:
     comparison, after = _Comparison(_known_of_task), None
     while page := await old.find(after=after, limit=_PAGE):
@@ -87,22 +113,31 @@ async def _tasks(old: BaseQueue, new: BaseQueue, left_out: frozenset[str]) -> Di
     return comparison.digest()
 
 
-async def _results(old: BaseResultStorage, new: BaseResultStorage) -> Digest:
+async def _results(
+    old: BaseResultStorage, new: BaseResultStorage, *, may_be_newer: bool = False
+) -> Digest:
     comparison, after = _Comparison(msgspec.structs.asdict), None
     while page := await old.find(after=after, limit=_PAGE):
         found = await new.get_many([item.task_id for item in page])
         for item, other in zip(page, found, strict=True):
-            comparison.add(item.task_id, item, other)
+            newer = may_be_newer and other is not None and other.claim_count > item.claim_count
+            comparison.add(item.task_id, item, item if newer else other)
         after = page[-1].task_id
     return comparison.digest()
 
 
 async def _schedules(old: Stores, new: Stores) -> Digest:
-    comparison = _Comparison(msgspec.structs.asdict)
+    comparison = _Comparison(_known_of_schedule)
     for schedule in await old.schedules.list_schedules():
         found = await new.schedules.get_schedule(schedule.id)
         comparison.add(schedule.id, schedule, found)
     return comparison.digest()
+
+
+def _known_of_schedule(schedule: Schedule) -> dict[str, Any]:
+    known = msgspec.structs.asdict(schedule)
+    del known["revision"]  # another with each write
+    return known
 
 
 def _known_of_task(task: Task) -> dict[str, Any]:

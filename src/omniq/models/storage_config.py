@@ -84,21 +84,31 @@ Backend = StorageBackendConfig | BackendConfig | FileConfig | str | Mapping[str,
 
 
 def from_variables(name: str, variables: Mapping[str, str]) -> StorageBackendConfig | None:
-    """Return what the variables of a component say, if anything; an empty one says nothing.
+    """Return what the variables of a component say, if anything.
+
+    An empty type says nothing. An empty URL is no way to ask for the default: most likely the
+    variable it is made from is unset.
 
     Raises:
         ConfigError: they make no sense.
     """
     prefix = VARIABLES[name]
     type_name, url_name = f"{prefix}_TYPE", f"{prefix}_URL"
-    backend_type, url = variables.get(type_name) or None, variables.get(url_name) or None
+    backend_type, url = variables.get(type_name) or None, _url_in(variables, url_name)
     if backend_type is None and url is None:
-        whole = variables.get(URL_VARIABLE) if name == "task_queue_backend" else None
+        whole = _url_in(variables, URL_VARIABLE) if name == "task_queue_backend" else None
         return StorageBackendConfig(url=whole, origin=URL_VARIABLE) if whole else None
-    if url is None and variables.get(url_name) is not None:
-        raise ConfigError(f"{url_name}: is empty; is the variable it is made from unset?")
     told = [name for name, value in ((type_name, backend_type), (url_name, url)) if value]
     return StorageBackendConfig(backend_type, url, origin=", ".join(told))
+
+
+def _url_in(variables: Mapping[str, str], name: str) -> str | None:
+    url = variables.get(name)
+    if url is not None and not url.strip():
+        raise ConfigError(
+            f"{name}: is empty; is the variable it is made from unset? Or leave it out"
+        )
+    return url
 
 
 def misspelt(variables: Mapping[str, str]) -> list[str]:

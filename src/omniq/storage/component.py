@@ -8,10 +8,11 @@ import logging
 import os
 import threading
 import weakref
+from collections.abc import Sequence
 from datetime import datetime
 from importlib import import_module
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -47,12 +48,33 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     poll_seconds: float = 1.0
 
 
+C = TypeVar("C", bound="Component")
+
+
+class Watch(Protocol):
+    """Knows whether a store has moved; see `omniq.moving`."""
+
+    async def serving(self, component: C) -> C:
+        """Return what serves the calls of this component now: itself, or what took its place."""
+        ...
+
+    async def confirm(self, task_ids: Sequence[str]) -> None:
+        """See to tasks just written, should the queue have begun to move meanwhile."""
+        ...
+
+    async def close(self) -> None:
+        """Close what took the place of the components."""
+        ...
+
+
 class Component:
     """A queue or storage that is opened and closed; every method also opens it on first use."""
 
     capabilities: Capabilities = Capabilities()
     monitor_url: str | None = None
     """Where the server tells more about itself than in-band, for `findings`; only NATS needs it."""
+    watch: Watch | None = None
+    """Set by an application, so that its stores follow `omniq move`."""
     _is_open: bool = False
 
     async def connect(self) -> None:
@@ -106,6 +128,11 @@ class Component:
     def examined(self) -> object:
         """What `findings` looks at: the same object for components that share a store."""
         return self
+
+    async def _serving(self) -> Self:
+        """Open; return the store that serves a call: this one, or what took its place."""
+        await self.connect()
+        return self if self.watch is None else await self.watch.serving(self)
 
     async def _open(self) -> None:
         """Make ready for use. Must bear being called again while open or by two at once."""

@@ -64,9 +64,9 @@ class BaseEventStorage(Component, ABC):
             ValidationError: a field is bad; nothing of the call is stored.
         """
         checked = [checked_event(event) for event in events]
-        await self.connect()
+        store = await self._serving()
         if checked:
-            await self._append(checked)
+            await store._append(checked)
 
     async def log_event(self, event: TaskEvent) -> None:
         """Store one event. Coalesced."""
@@ -87,8 +87,8 @@ class BaseEventStorage(Component, ABC):
         With `newest`, the last `limit` events instead, still oldest first.
         """
         check_limit("limit", limit, ALL_EVENTS_LIMIT)
-        await self.connect()
-        return await self._query(where, limit, newest)
+        store = await self._serving()
+        return await store._query(where, limit, newest)
 
     async def get_events(
         self,
@@ -126,8 +126,8 @@ class BaseEventStorage(Component, ABC):
         """Delete up to `limit` events older than this moment; return how many."""
         check_limit("limit", limit)
         moment = moment_or_none("before", before) or utcnow()
-        await self.connect()
-        return await self._purge(moment, limit)
+        store = await self._serving()
+        return await store._purge(moment, limit)
 
     async def cleanup_expired_events(
         self, before: datetime | None = None, *, now: datetime | None = None
@@ -150,8 +150,8 @@ class BaseEventStorage(Component, ABC):
     cleanup_expired_events_sync = blocking(cleanup_expired_events)
 
     async def _append_batch(self, events: list[TaskEvent]) -> list[None]:
-        await self.connect()
-        await self._append(events)
+        store = await self._serving()
+        await store._append(events)
         return [None] * len(events)
 
     @abstractmethod

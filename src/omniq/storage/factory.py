@@ -131,6 +131,20 @@ class StorageBackendFactory:
         return repr((name, place, sorted(parts.items(), key=lambda pair: pair[0])))
 
     @classmethod
+    def absolute(cls, config: StorageBackendConfig) -> dict[str, Any]:
+        """Return a configuration as a dict that names the same place from any folder."""
+        name, url, parts = canonical(config.backend_type or ""), config.url, dict(config.config)
+        if name == "sqlite":
+            parts = {**_read_sqlite(url or cls.default_url(name)), **parts}
+            url = None
+        if name == "file" and url is not None:
+            url = _absolute_folder(url)
+        for key in ("database_path", "base_dir"):
+            if isinstance(parts.get(key), str) and "://" not in parts[key]:
+                parts[key] = os.path.abspath(parts[key])  # noqa: PTH100 - text, not to be resolved
+        return {"backend_type": name, "url": url, "config": parts}
+
+    @classmethod
     def default_url(cls, backend_type: str) -> str:
         """Return the usual place of a type (``sqlite``: ``sqlite:///omniq.db``).
 
@@ -173,6 +187,11 @@ class StorageBackendFactory:
     def get_supported_backends(cls) -> list[str]:
         """Return the types this installation has, sorted; drivers may still be missing."""
         return sorted({name for name in _entries if _is_there(name)} | _entry_points().keys())
+
+
+def _absolute_folder(url: str) -> str:
+    place, question, query = url.removeprefix("file://").partition("?")
+    return f"file://{os.path.abspath(place)}{question}{query}"  # noqa: PTH100 - text with a query
 
 
 def _from_url(name: str, url: str) -> BaseBackend:

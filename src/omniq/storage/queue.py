@@ -161,9 +161,8 @@ class BaseQueue(TaskStore):
             ValidationError: a result cannot be stored; nothing is changed.
             StorageError: the results may be stored, the swaps not; or the answer got lost.
         """
-        if results:
-            await storage.set_many(results)
-        return await self.swap(changes, now=now)
+        store = await self._serving()
+        return await store._finish(changes, results, storage, now)
 
     async def heartbeat(
         self, task: Task, *, lease_seconds: float = BARE_LEASE_SECONDS, now: datetime | None = None
@@ -326,6 +325,18 @@ class BaseQueue(TaskStore):
     update_task_sync = blocking(update_task)
     get_queue_size_sync = blocking(get_queue_size)
     cleanup_expired_tasks_sync = blocking(cleanup_expired_tasks)
+
+    async def _finish(
+        self,
+        changes: Sequence[Change],
+        results: Sequence[TaskResult],
+        storage: BaseResultStorage,
+        now: datetime | None,
+    ) -> list[bool]:
+        """Do what `finish` says; a backend may do it in one step."""
+        if results:
+            await storage.set_many(results)
+        return await self.swap(changes, now=now)
 
     async def _change(self, before: Task, after: Task, now: datetime | None) -> bool:
         """Swap one task: coalesced, unless the caller says which moment its dependants see."""

@@ -44,8 +44,8 @@ class BaseResultStorage(Component, ABC):
             PayloadTooLargeError: a value is over the limit; nothing of the call is stored.
         """
         checked = [checked_result(result) for result in results]
-        await self.connect()
-        return await self._set(checked) if checked else []
+        store = await self._serving()
+        return await store._set(checked) if checked else []
 
     async def get(self, task_id: str, *, now: datetime | None = None) -> TaskResult | None:
         """Return the result of a task, or None if absent or expired."""
@@ -56,8 +56,8 @@ class BaseResultStorage(Component, ABC):
     ) -> list[TaskResult | None]:
         """Return the results of these tasks, in order; None where absent or expired."""
         ids = [check_name("task_id", task_id) for task_id in task_ids]
-        await self.connect()
-        return await self._get(ids, moment_or_none("now", now)) if ids else []
+        store = await self._serving()
+        return await store._get(ids, moment_or_none("now", now)) if ids else []
 
     async def delete(self, task_id: str) -> bool:
         """Delete a result; return whether there was one."""
@@ -66,8 +66,8 @@ class BaseResultStorage(Component, ABC):
     async def delete_many(self, task_ids: Sequence[str]) -> int:
         """Delete these results; return how many there were."""
         ids = [check_name("task_id", task_id) for task_id in task_ids]
-        await self.connect()
-        return await self._delete(ids) if ids else 0
+        store = await self._serving()
+        return await store._delete(ids) if ids else 0
 
     async def find(
         self, *, after: str | None = None, limit: int = 100, now: datetime | None = None
@@ -76,8 +76,8 @@ class BaseResultStorage(Component, ABC):
         check_limit("limit", limit)
         if after is not None:
             check_name("after", after)
-        await self.connect()
-        return await self._find(after, limit, moment_or_none("now", now))
+        store = await self._serving()
+        return await store._find(after, limit, moment_or_none("now", now))
 
     async def list_results(
         self,
@@ -100,8 +100,8 @@ class BaseResultStorage(Component, ABC):
     async def purge(self, *, now: datetime | None = None, limit: int = 1000) -> int:
         """Delete up to `limit` expired results; return how many."""
         check_limit("limit", limit)
-        await self.connect()
-        return await self._purge(moment_or_none("now", now), limit)
+        store = await self._serving()
+        return await store._purge(moment_or_none("now", now), limit)
 
     async def cleanup_expired_results(self, *, now: datetime | None = None) -> int:
         """Delete all expired results in bounded batches; return how many."""

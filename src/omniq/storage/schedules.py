@@ -40,33 +40,33 @@ class BaseScheduleStorage(Component, ABC):
         after.revision = new_token()
         if after.next_run_at is None and after.status is ScheduleStatus.ACTIVE:
             after = cron.started(after, moment)
-        await self.connect()
-        await self._save(after)
+        store = await self._serving()
+        await store._save(after)
         return after
 
     async def get_schedule(self, schedule_id: str) -> Schedule | None:
         """Return the schedule of this id, or None."""
         check_name("schedule_id", schedule_id)
-        await self.connect()
-        return await self._get(schedule_id)
+        store = await self._serving()
+        return await store._get(schedule_id)
 
     async def list_schedules(self, status: ScheduleStatus | str | None = None) -> list[Schedule]:
         """Return all schedules (of this status), by id."""
         wanted = read_choice("status", ScheduleStatus, status) if status else None
-        await self.connect()
-        return [item for item in await self._list() if wanted is None or item.status is wanted]
+        store = await self._serving()
+        return [item for item in await store._list() if wanted is None or item.status is wanted]
 
     async def delete_schedule(self, schedule_id: str) -> bool:
         """Delete a schedule; return whether there was one. Tasks it made stay."""
         check_name("schedule_id", schedule_id)
-        await self.connect()
-        return await self._delete(schedule_id)
+        store = await self._serving()
+        return await store._delete(schedule_id)
 
     async def get_ready_schedules(self, *, now: datetime | None = None) -> list[Schedule]:
         """Return the ACTIVE schedules whose next fire time has come, earliest first."""
         moment = moment_or_none("now", now) or utcnow()
-        await self.connect()
-        return await self._ready(moment)
+        store = await self._serving()
+        return await store._ready(moment)
 
     async def replace(self, before: Schedule, after: Schedule) -> bool:
         """Store `after` if nobody changed `before` in between, state or definition.
@@ -76,8 +76,8 @@ class BaseScheduleStorage(Component, ABC):
         if after.revision in {"", before.revision}:
             after = copy(after)
             after.revision = new_token()
-        await self.connect()
-        return await self._replace(before, after)
+        store = await self._serving()
+        return await store._replace(before, after)
 
     async def advance(self, schedule_id: str, was: datetime, next_run: datetime | None) -> bool:
         """Move on from fire time `was` to `next_run` (None: COMPLETED); count one fire.
@@ -106,8 +106,8 @@ class BaseScheduleStorage(Component, ABC):
 
     async def next_due(self) -> datetime | None:
         """Return the earliest next fire time of the ACTIVE schedules, if any."""
-        await self.connect()
-        return await self._next_due()
+        store = await self._serving()
+        return await store._next_due()
 
     async def cleanup_expired_schedules(self, *, now: datetime | None = None) -> int:
         """Delete COMPLETED schedules and PAUSED ones whose `end_at` passed; return how many.

@@ -106,8 +106,11 @@ class TaskStore(Component, ABC):
             ValidationError: a field is bad; nothing of the call is stored.
         """
         checked = [checked_task(task) for task in tasks]
-        await self.connect()
-        return await self._insert(checked, moment_or_none("now", now)) if checked else []
+        store = await self._serving()
+        inserted = await store._insert(checked, moment_or_none("now", now)) if checked else []
+        if store is self and self.watch is not None:
+            await self.watch.confirm([item.task_id for item in inserted if item.stored])
+        return inserted
 
     async def claim(
         self,
@@ -131,8 +134,8 @@ class TaskStore(Component, ABC):
         check_name("lease_token", lease_token)
         check_limit("limit", limit)
         check_seconds("lease_seconds", lease_seconds, least=0.001)
-        await self.connect()
-        return await self._claim(
+        store = await self._serving()
+        return await store._claim(
             names, worker_id, lease_token, limit, lease_seconds, moment_or_none("now", now)
         )
 
@@ -147,8 +150,11 @@ class TaskStore(Component, ABC):
         """
         if not changes:
             return []
-        await self.connect()
-        return await self._swap(list(changes), moment_or_none("now", now))
+        store = await self._serving()
+        applied = await store._swap(list(changes), moment_or_none("now", now))
+        if store is self and self.watch is not None:
+            await self.watch.confirm([c.after.id for c in changes if _is_revival(c)])
+        return applied
 
     async def extend(
         self, leases: Sequence[Lease], *, lease_seconds: float = 30.0, now: datetime | None = None
@@ -161,14 +167,14 @@ class TaskStore(Component, ABC):
         check_seconds("lease_seconds", lease_seconds, least=0.0)
         if not leases:
             return []
-        await self.connect()
-        return await self._extend(list(leases), lease_seconds, moment_or_none("now", now))
+        store = await self._serving()
+        return await store._extend(list(leases), lease_seconds, moment_or_none("now", now))
 
     async def get(self, task_ids: Sequence[str]) -> list[Task | None]:
         """Return the tasks of these ids, in order; None where there is none."""
         ids = [check_name("task_id", task_id) for task_id in task_ids]
-        await self.connect()
-        return await self._get(ids) if ids else []
+        store = await self._serving()
+        return await store._get(ids) if ids else []
 
     async def find(
         self, where: TaskFilter = EVERY_TASK, *, after: str | None = None, limit: int = 100
@@ -177,13 +183,13 @@ class TaskStore(Component, ABC):
         check_limit("limit", limit)
         if after is not None:
             check_name("after", after)
-        await self.connect()
-        return await self._find(where, after, limit)
+        store = await self._serving()
+        return await store._find(where, after, limit)
 
     async def counts(self) -> Counts:
         """Return how many tasks there are per queue and status."""
-        await self.connect()
-        return await self._counts()
+        store = await self._serving()
+        return await store._counts()
 
     async def purge(self, finished_before: datetime, *, limit: int = 1000) -> int:
         """Delete up to `limit` final tasks that finished before this moment; return how many.
@@ -193,19 +199,19 @@ class TaskStore(Component, ABC):
         """
         check_limit("limit", limit)
         moment = moment_or_none("finished_before", finished_before) or utcnow()
-        await self.connect()
-        return await self._purge(moment, limit)
+        store = await self._serving()
+        return await store._purge(moment, limit)
 
     async def set_paused(self, queue_name: str, paused: bool) -> None:
         """Let no task of this queue be claimed (or again). Kept in the store."""
         check_name("queue_name", queue_name)
-        await self.connect()
-        await self._set_paused(queue_name, paused)
+        store = await self._serving()
+        await store._set_paused(queue_name, paused)
 
     async def paused(self) -> set[str]:
         """Return the names of the paused queues."""
-        await self.connect()
-        return await self._paused()
+        store = await self._serving()
+        return await store._paused()
 
     async def wait(self, queues: Sequence[str], timeout: float) -> None:
         """Return when work may be there, after `timeout` seconds at the latest.
@@ -213,14 +219,14 @@ class TaskStore(Component, ABC):
         May return early for no reason. Carries no task: losing a wake-up costs latency only.
         """
         names = check_queues(queues)
-        await self.connect()
-        await self._wait(names, max(0.0, timeout))
+        store = await self._serving()
+        await store._wait(names, max(0.0, timeout))
 
     async def wait_final(self, task_ids: Sequence[str], timeout: float) -> None:
         """Return when one of these tasks may have become final, after `timeout` at the latest."""
         ids = [check_name("task_id", task_id) for task_id in task_ids]
-        await self.connect()
-        await self._wait_final(ids, max(0.0, timeout))
+        store = await self._serving()
+        await store._wait_final(ids, max(0.0, timeout))
 
     async def announce(self, worker_id: str) -> None:
         """Say that this worker lives in this process, for backends that notice its death.
@@ -228,21 +234,22 @@ class TaskStore(Component, ABC):
         A no-op where `capabilities.detects_death` is False.
         """
         check_name("worker_id", worker_id)
-        await self.connect()
-        await self._announce(worker_id)
+        store = await self._serving()
+        await store._announce(worker_id)
 
     async def withdraw(self, worker_id: str) -> None:
         """Take `announce` back: the worker stopped in order."""
         check_name("worker_id", worker_id)
-        await self._withdraw(worker_id)
+        store = await self._serving()
+        await store._withdraw(worker_id)
 
     async def end_dead_leases(self) -> list[str]:
         """End the leases of announced workers whose process is gone; return those worker ids.
 
         Their tasks are claimable at once. A no-op where death is not detected.
         """
-        await self.connect()
-        return await self._end_dead_leases()
+        store = await self._serving()
+        return await store._end_dead_leases()
 
     insert_sync = blocking(insert)
     claim_sync = blocking(claim)
@@ -327,3 +334,7 @@ class TaskStore(Component, ABC):
 
     async def _end_dead_leases(self) -> list[str]:
         return []
+
+
+def _is_revival(change: Change) -> bool:
+    return change.before.is_final and not change.after.is_final

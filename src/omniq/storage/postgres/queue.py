@@ -135,20 +135,19 @@ class PostgreSQLQueue(BaseQueue):
     async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]:
         return await self._writes.swap(changes, now)
 
-    async def finish(
+    async def _finish(
         self,
         changes: Sequence[Change],
         results: Sequence[TaskResult],
         storage: BaseResultStorage,
-        *,
-        now: datetime | None = None,
+        now: datetime | None,
     ) -> list[bool]:
         """Store results and swap, in one statement where both are in the same database."""
         if not isinstance(storage, PostgreSQLResultStorage) or not storage.is_kept_in(self._db):
-            return await super().finish(changes, results, storage, now=now)
+            return await super()._finish(changes, results, storage, now)
         ids = {result.task_id for result in results}
         if not results or len(ids) != len(results) or not is_simple(changes):
-            return await super().finish(changes, results, storage, now=now)
+            return await super()._finish(changes, results, storage, now)
         rows = storage.rows([checked_result(result) for result in results])
         await self.connect()
         return await self._writes.swap(changes, now, rows)

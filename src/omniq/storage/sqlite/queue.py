@@ -150,17 +150,16 @@ class SQLiteQueue(BaseQueue):
             lambda transaction: self._writes.swap(transaction, changes, moment)
         )
 
-    async def finish(
+    async def _finish(
         self,
         changes: Sequence[Change],
         results: Sequence[TaskResult],
         storage: BaseResultStorage,
-        *,
-        now: datetime | None = None,
+        now: datetime | None,
     ) -> list[bool]:
         """Store results and swap, in one transaction where both are in the same file."""
         if not isinstance(storage, SQLiteResultStorage) or not storage.is_kept_in(self._db):
-            return await super().finish(changes, results, storage, now=now)
+            return await super()._finish(changes, results, storage, now)
         rows = storage.rows([checked_result(result) for result in results])
         moment = now or utcnow()
         await self.connect()

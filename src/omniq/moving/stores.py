@@ -1,0 +1,186 @@
+"""Results, events and schedules while they move: what is new goes to the target."""
+
+from __future__ import annotations
+
+from collections import Counter
+from copy import copy
+from datetime import datetime
+from typing import Any
+
+from omniq.blocking import blocking
+from omniq.ids import new_token
+from omniq.models.event import TaskEvent
+from omniq.models.result import TaskResult
+from omniq.models.schedule import Schedule, ScheduleStatus
+from omniq.moving.paging import merged
+from omniq.moving.parking import MOVE
+from omniq.storage.base import (
+    BaseEventStorage,
+    BaseResultStorage,
+    BaseScheduleStorage,
+    EventFilter,
+)
+
+
+class MovingResults(BaseResultStorage):
+    """Results that move: written to `target`, read there first, then in `source`."""
+
+    def __init__(self, source: BaseResultStorage, target: BaseResultStorage) -> None:
+        super().__init__()
+        self._source = source
+        self._target = target
+
+    async def _set(self, results: list[TaskResult]) -> list[bool]:
+        return await self._target.set_many(results)
+
+    async def _get(self, task_ids: list[str], now: datetime | None) -> list[TaskResult | None]:
+        found = await self._target.get_many(task_ids, now=now)
+        absent = [key for key, item in zip(task_ids, found, strict=True) if item is None]
+        here = await self._source._get(absent, now) if absent else []
+        known = dict(zip(absent, here, strict=True))
+        return [
+            known.get(k) if item is None else item for k, item in zip(task_ids, found, strict=True)
+        ]
+
+    async def _delete(self, task_ids: list[str]) -> int:
+        here = await self._source._delete(task_ids)
+        return max(here, await self._target.delete_many(task_ids))
+
+    async def _find(self, after: str | None, limit: int, now: datetime | None) -> list[TaskResult]:
+        async def here(start: str | None) -> tuple[dict[str, TaskResult], str | None]:
+            page = await self._source._find(start, limit, now)
+            return _by_task(page), page[-1].task_id if len(page) == limit else None
+
+        async def there(start: str | None) -> tuple[dict[str, TaskResult], str | None]:
+            page = await self._target.find(after=start, limit=limit, now=now)
+            return _by_task(page), page[-1].task_id if len(page) == limit else None
+
+        return await merged(here, there, after, limit)
+
+    async def _purge(self, now: datetime | None, limit: int) -> int:
+        here = await self._source._purge(now, limit)
+        return max(here, await self._target.purge(now=now, limit=limit))
+
+
+class MovingEvents(BaseEventStorage):
+    """Events that move: appended to `target`, read in both, each once."""
+
+    def __init__(self, source: BaseEventStorage, target: BaseEventStorage) -> None:
+        super().__init__()
+        self._source = source
+        self._target = target
+
+    async def _append(self, events: list[TaskEvent]) -> None:
+        await self._target.append(events)
+
+    async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:
+        there = await self._target.query(where, limit=limit, newest=newest)
+        here = await self._source._query(where, limit, newest)
+        both = [*without(here, there), *there]
+        both.sort(key=lambda event: event.timestamp)
+        return both[-limit:] if newest else both[:limit]
+
+    async def _purge(self, before: datetime, limit: int) -> int:
+        here = await self._source._purge(before, limit)
+        return max(here, await self._target.purge(before, limit=limit))
+
+
+class MovingSchedules(BaseScheduleStorage):
+    """Schedules that move: whoever needs them first takes them along."""
+
+    def __init__(self, source: BaseScheduleStorage, target: BaseScheduleStorage) -> None:
+        self._source = source
+        self._target = target
+
+    async def _save(self, schedule: Schedule) -> None:
+        await (await self._carried()).save_schedule(schedule)
+
+    async def _get(self, schedule_id: str) -> Schedule | None:
+        return await (await self._carried()).get_schedule(schedule_id)
+
+    async def _list(self) -> list[Schedule]:
+        return await (await self._carried()).list_schedules()
+
+    async def _delete(self, schedule_id: str) -> bool:
+        return await (await self._carried()).delete_schedule(schedule_id)
+
+    async def _replace(self, before: Schedule, after: Schedule) -> bool:
+        return await (await self._carried()).replace(before, after)
+
+    async def _ready(self, now: datetime) -> list[Schedule]:
+        return await (await self._carried()).get_ready_schedules(now=now)
+
+    async def _next_due(self) -> datetime | None:
+        return await (await self._carried()).next_due()
+
+    async def carry(self) -> int:
+        """Take all schedules to the target; return how many were new there.
+
+        Each is frozen in the source first, so that nobody fires, pauses or changes it there any
+        more. A frozen one remembers how it stood: after a crash somebody else takes it along.
+        """
+        new = 0
+        for schedule in await self._source._list():
+            left = schedule if MOVE in schedule.metadata else frozen(schedule)
+            if left is not schedule and not await self._source._replace(schedule, left):
+                continue  # somebody fired or changed it just now: the next call takes it
+            if await self._target.get_schedule(left.id) is None:
+                await self._target.save_schedule(thawed(left))
+                new += 1
+            await self._source._delete(left.id)
+        return new
+
+    carry_sync = blocking(carry)
+
+    async def _carried(self) -> BaseScheduleStorage:
+        await self.carry()
+        return self._target
+
+
+def frozen(schedule: Schedule) -> Schedule:
+    """Return a schedule that never fires, is never cleaned up, and matches no change."""
+    after = copy(schedule)
+    state = {"status": schedule.status.value, "next_run_at": schedule.next_run_at}
+    state |= {"end_at": schedule.end_at}
+    after.metadata = {**schedule.metadata, MOVE: state}
+    after.status, after.next_run_at, after.end_at = ScheduleStatus.PAUSED, None, None
+    after.revision = new_token()
+    return after
+
+
+def thawed(left: Schedule) -> Schedule:
+    """Return the schedule that was frozen."""
+    after = copy(left)
+    after.metadata = dict(left.metadata)
+    state: dict[str, Any] = after.metadata.pop(MOVE)
+    after.status = ScheduleStatus(state["status"])
+    after.next_run_at, after.end_at = state["next_run_at"], state["end_at"]
+    return after
+
+
+def without(events: list[TaskEvent], known: list[TaskEvent]) -> list[TaskEvent]:
+    """Return the events that are not among those known; events have no ids, so all is compared."""
+    present = Counter(map(_key, known))
+    missing: list[TaskEvent] = []
+    for event in events:
+        key = _key(event)
+        if present[key]:
+            present[key] -= 1
+        else:
+            missing.append(event)
+    return missing
+
+
+def _key(event: TaskEvent) -> tuple[str, ...]:
+    return (
+        event.task_id,
+        str(event.event_type),
+        event.timestamp.isoformat(),
+        str(event.message),
+        str(event.worker_id),
+        repr(sorted(event.details.items())),
+    )
+
+
+def _by_task(results: list[TaskResult]) -> dict[str, TaskResult]:
+    return {item.task_id: item for item in results}

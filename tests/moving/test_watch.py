@@ -1,0 +1,217 @@
+"""Applications follow a move without a restart, and believe no mark they should not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omniq import ConfigError, OmniQ, TaskStatus
+from omniq.migration import MigrationError, migrate, move
+from omniq.models.config import OmniQConfig
+from omniq.moving import times
+from omniq.moving.marker import Marker, marker_task, read_marker
+from omniq.moving.parking import MOVE
+from omniq.moving.watch import Follower
+from omniq.storage.base import BaseQueue, Inserted
+from omniq.testing.waiting import wait_until
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(times, "VALID_SECONDS", 0.05)
+    monkeypatch.setattr(times, "SETTLE_SECONDS", 0.2)
+    monkeypatch.setattr(times, "LEASE_SECONDS", 1.0)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+async def q() -> AsyncIterator[OmniQ]:
+    async with OmniQ("sqlite:///old.db?durability=fast") as app:
+        yield app
+
+
+async def target_tasks(url: str = "sqlite:///new.db") -> dict[str, TaskStatus]:
+    async with OmniQ(url) as app:
+        return {task.id: task.status for task in await app.list_tasks()}
+
+
+async def test_a_handle_from_before_finds_its_result_after(q: OmniQ) -> None:
+    """Wherever the task ran, and whoever asks."""
+    done = await q.enqueue("f", 1)
+    claimed = await q.task_queue.dequeue()
+    assert claimed is not None
+    await q.result_storage.store_result(done.id, "early")
+    await q.task_queue.complete(claimed)
+
+    moved = await move("old.db", "sqlite:///new.db?durability=fast", verify=True)
+
+    assert moved.is_complete
+    assert (await done.task()).status is TaskStatus.COMPLETED
+    assert await q.result_storage.get_result(done.id) == "early"
+    assert await q.get_events(done.id) != []
+    late = await q.enqueue("f", 2)
+    assert (await target_tasks())[late.id] is TaskStatus.PENDING
+
+
+async def test_a_program_that_starts_later_follows_too(q: OmniQ) -> None:
+    """Its configuration may be forgotten for long."""
+    handle = await q.enqueue("f")
+    await move("old.db", "new.db")
+
+    async with OmniQ("sqlite:///old.db") as forgotten:
+        assert await forgotten.get_task(handle.id) is not None
+        await forgotten.enqueue("f")
+
+    assert len(await target_tasks()) == 2
+
+
+async def test_a_store_moves_on_from_where_it_moved_to(q: OmniQ) -> None:
+    """Who still uses the first follows twice."""
+    first = await q.enqueue("f")
+    await move("old.db", "new.db")
+    await move("new.db", "newer.db")
+
+    second = await q.enqueue("f")
+
+    assert set(await target_tasks("sqlite:///newer.db")) == {first.id, second.id}
+    with pytest.raises(MigrationError, match="has been moved elsewhere itself"):
+        await move("newer.db", "new.db")
+
+
+async def test_a_write_that_took_too_long_is_seen_to_by_who_made_it(
+    q: OmniQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The move may be over by the time the write arrives; nobody else would look."""
+    first = await q.enqueue("f")
+    queue = q.task_queue
+    write = queue._insert  # pyright: ignore[reportPrivateUsage] - what is slow is the store
+
+    async def slow(*arguments: Any) -> list[Inserted]:
+        await move("old.db", "new.db")
+        return await write(*arguments)
+
+    monkeypatch.setattr(queue, "_insert", slow)
+
+    late = await q.enqueue("f")
+
+    assert set(await target_tasks()) == {first.id, late.id}
+
+
+@pytest.mark.parametrize(
+    "url", ["new.db?serialization_format=pickle", "x.db?a=1&serialization_form%61t=pickle"]
+)
+async def test_nobody_follows_to_a_store_that_reads_pickle(q: OmniQ, url: str) -> None:
+    """Who can write to the queue could run code in all who use it."""
+    place: dict[str, Any] = {"backend_type": "sqlite", "url": f"sqlite:///{url}"}
+    said = dict.fromkeys(["task_queue_backend"], place)
+    await q.task_queue.insert([marker_task(said, {"tasks": "with tasks"})])
+
+    async def is_refused() -> bool:
+        try:
+            await q.enqueue("f")
+        except ConfigError as error:
+            return "pickle" in str(error)
+        return False
+
+    await wait_until(is_refused, description="the mark is seen")
+    with pytest.raises(ConfigError, match="pickle"):
+        await move("old.db", f"sqlite:///{url}")
+
+
+async def test_what_the_mover_knows_elsewhere_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Results in a place SOURCE does not name were not copied, so they are read where they are."""
+    async with OmniQ("sqlite:///old.db", results="sqlite:///results.db") as q:
+        handle = await q.enqueue("f")
+        await q.result_storage.store_result(handle.id, 1)
+        await move("old.db", "new.db")
+
+        with caplog.at_level(logging.WARNING):
+            assert (await handle.task()).status is TaskStatus.PENDING
+        assert await q.result_storage.get_result(handle.id) == 1
+        assert "results stay where they are" in caplog.text
+
+
+async def test_what_both_configurations_name_stays(q: OmniQ, tmp_path: Path) -> None:
+    """Events would be copied onto themselves."""
+    handle = await q.enqueue("f")
+    (tmp_path / "new.yaml").write_text(
+        "url: sqlite:///new.db\nevent_storage_backend: sqlite:///old.db?durability=fast"
+    )
+    moved = await move(
+        "sqlite:///old.db?durability=fast", OmniQConfig.from_yaml("new.yaml"), verify=True
+    )
+
+    assert moved.events == (0, 0)
+    assert len(await q.get_events(handle.id)) == 1
+
+
+async def test_held_wrong(q: OmniQ, tmp_path: Path) -> None:
+    """Each refusal comes before anything is marked."""
+    await q.enqueue("f")
+    (tmp_path / "link.db").symlink_to(tmp_path / "old.db")
+    with pytest.raises(MigrationError, match="same store"):
+        await move("old.db", "link.db")
+    with pytest.raises(MigrationError, match="in memory lives in one process"):
+        await move("old.db", "memory://")
+    with pytest.raises(MigrationError, match="is empty; is it the store you mean"):
+        await move("nosuch.db", "new.db")
+    assert not (tmp_path / "new.db").exists()
+    assert await q.task_queue.get_task(MOVE) is None
+    await move("old.db", "new.db")
+    with pytest.raises(MigrationError, match="moves to another store already"):
+        await move("old.db", "newer.db")
+    with pytest.raises(MigrationError, match="is being moved, or has been"):
+        await migrate("old.db", "newer.db")
+    assert (await move("old.db", "new.db")).was_done
+
+
+async def test_a_second_mover_waits_and_is_refused(q: OmniQ, tmp_path: Path) -> None:
+    """While the first holds the mark."""
+    await q.enqueue("f")
+    raw = OmniQ("sqlite:///old.db").task_queue
+    raw.watch = None
+    place = {"backend_type": "sqlite", "config": {"database_path": str(tmp_path / "new.db")}}
+    names = ("task_queue", "result_storage", "event_storage", "schedule_storage")
+    target = {f"{name}_backend": {**place, "url": None} for name in names}
+    await raw.insert([marker_task(target, {"tasks": "with tasks"})])
+    await raw.claim([MOVE], worker_id="other", lease_token="t", lease_seconds=60)
+
+    with pytest.raises(MigrationError, match="is being moved by another process"):
+        await move("old.db", "new.db")
+    await raw.disconnect()
+
+
+def test_a_mark_of_another_kind_is_told() -> None:
+    """A later version may write it differently."""
+    task = marker_task({}, {})
+    assert read_marker(task) == Marker({}, {})
+    task.metadata = {"elsewhere": 1}
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_marker(task)
+
+
+async def test_an_application_reads_the_mark_once_in_a_while(
+    q: OmniQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more question at each call would be felt."""
+    monkeypatch.setattr(times, "VALID_SECONDS", 60.0)
+    asked: list[list[str]] = []
+    queue: BaseQueue = q.task_queue
+    get = queue._get  # pyright: ignore[reportPrivateUsage] - what the store is asked
+
+    async def counting(task_ids: list[str]) -> Any:
+        asked.append(task_ids)
+        return await get(task_ids)
+
+    monkeypatch.setattr(queue, "_get", counting)
+    for _ in range(50):
+        await q.enqueue("f")
+
+    assert isinstance(queue.watch, Follower)
+    assert asked.count([MOVE]) <= 1
