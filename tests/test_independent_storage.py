@@ -222,15 +222,38 @@ async def test_a_store_that_is_away_names_itself_and_leaves_nothing_open(tmp_pat
         await q.connect()
 
 
-def test_the_deployment_configurations_can_be_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each file in `examples/deployment_configs` makes an application."""
-    monkeypatch.chdir(tmp_path)
-    folder = Path(__file__).resolve().parents[1] / "examples/deployment_configs"
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
-    for path in sorted(folder.glob("*.yaml")):
-        assert OmniQ(config=path).task_queue is not None, path.name
+
+def with_servers_of_this_test(text: str) -> str:
+    """Return a deployment configuration, its servers replaced by those that run here."""
+    return (
+        text.replace("postgresql://omniq@localhost:5432/omniq", postgres_url())
+        .replace("schema: omniq", f"schema: {schema()}")
+        .replace("redis://localhost:6379/0", redis_url())
+        .replace("namespace: jobs", f"namespace: {namespace()}")
+        .replace("nats://nats-1:4222, nats://nats-2:4222, nats://nats-3:4222", nats_url())
+        .replace("replicas: 3", f"namespace: {nats_namespace()}")
+    )
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in EXAMPLES.glob("deployment_configs/*.yaml")))
+async def test_an_application_runs_on_each_deployment_configuration(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is in `examples/deployment_configs`, but for the addresses of servers."""
+    monkeypatch.chdir(tmp_path)
+    original = EXAMPLES / "deployment_configs" / name
+    assert OmniQ(config=original).task_queue is not None
+    (tmp_path / name).write_text(with_servers_of_this_test(original.read_text()))
+
+    async with OmniQ(config=name) as q:
+        q.task(name="length")(length)
+        handle = await q.enqueue("length", "four")
+        await q.worker(burst=True, cleanup=False).run()
+
+        assert await handle.result(timeout=5) == 4
+        assert await handle.events() != []
 
 
 def test_the_example_program_runs(
