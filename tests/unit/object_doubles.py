@@ -109,6 +109,9 @@ class DictDriver(ObjectDriver):
     async def _put(self, key: str, data: bytes, expected: str | None) -> str | None:
         raise NotImplementedError
 
+    async def _remove(self, key: str, version: str) -> bool:
+        raise NotImplementedError
+
     async def _delete(self, keys: list[str]) -> None:
         raise NotImplementedError
 
