@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from omniq import ConfigError, OmniQ, TaskStatus
+from omniq.backend.sqlite import SQLiteBackend
 from omniq.migration import MigrationError, migrate, move
 from omniq.models.config import OmniQConfig
 from omniq.moving import times
@@ -82,8 +83,9 @@ async def test_a_store_moves_on_from_where_it_moved_to(q: OmniQ) -> None:
         await move("newer.db", "new.db")
 
 
+@pytest.mark.parametrize("asked_meanwhile", [False, True])
 async def test_a_write_that_took_too_long_is_seen_to_by_who_made_it(
-    q: OmniQ, monkeypatch: pytest.MonkeyPatch
+    asked_meanwhile: bool, q: OmniQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The move may be over by the time the write arrives; nobody else would look."""
     first = await q.enqueue("f")
@@ -92,6 +94,8 @@ async def test_a_write_that_took_too_long_is_seen_to_by_who_made_it(
 
     async def slow(*arguments: Any) -> list[Inserted]:
         await move("old.db", "new.db")
+        if asked_meanwhile:
+            await q.get_task(first.id)
         return await write(*arguments)
 
     monkeypatch.setattr(queue, "_insert", slow)
@@ -108,7 +112,8 @@ async def test_nobody_follows_to_a_store_that_reads_pickle(q: OmniQ, url: str) -
     """Who can write to the queue could run code in all who use it."""
     place: dict[str, Any] = {"backend_type": "sqlite", "url": f"sqlite:///{url}"}
     said = dict.fromkeys(["task_queue_backend"], place)
-    await q.task_queue.insert([marker_task(said, {"tasks": "with tasks"})])
+    async with SQLiteBackend("old.db") as raw:
+        await raw.get_task_queue().insert([marker_task(said, {"tasks": "with tasks"})])
 
     async def is_refused() -> bool:
         try:
@@ -174,17 +179,16 @@ async def test_held_wrong(q: OmniQ, tmp_path: Path) -> None:
 async def test_a_second_mover_waits_and_is_refused(q: OmniQ, tmp_path: Path) -> None:
     """While the first holds the mark."""
     await q.enqueue("f")
-    raw = OmniQ("sqlite:///old.db").task_queue
-    raw.watch = None
     place = {"backend_type": "sqlite", "config": {"database_path": str(tmp_path / "new.db")}}
     names = ("task_queue", "result_storage", "event_storage", "schedule_storage")
     target = {f"{name}_backend": {**place, "url": None} for name in names}
-    await raw.insert([marker_task(target, {"tasks": "with tasks"})])
-    await raw.claim([MOVE], worker_id="other", lease_token="t", lease_seconds=60)
+    async with SQLiteBackend("old.db") as raw:
+        queue = raw.get_task_queue()
+        await queue.insert([marker_task(target, {"tasks": "with tasks"})])
+        await queue.claim([MOVE], worker_id="other", lease_token="t", lease_seconds=60)
 
     with pytest.raises(MigrationError, match="is being moved by another process"):
         await move("old.db", "new.db")
-    await raw.disconnect()
 
 
 def test_a_mark_of_another_kind_is_told() -> None:

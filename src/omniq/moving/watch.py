@@ -68,18 +68,24 @@ class Follower:
         return cast("C", self._stand_ins[name])
 
     async def confirm(self, task_ids: Sequence[str]) -> None:
-        """Adopt tasks just written to the source, if it has begun to move since it was asked."""
-        if not task_ids or time.monotonic() < self._valid_until:
-            return
-        from omniq.moving.transfer import Transfer
+        """Adopt tasks just written to the source, if it has begun to move since it was asked.
 
-        await self._look()
+        What counts is what is known now, whoever asked for it meanwhile.
+        """
+        if not task_ids:
+            return
+        if time.monotonic() >= self._valid_until:
+            await self._look()
         if self._marker is not None and self._target is not None:
+            from omniq.moving.transfer import Transfer
+
             await Transfer(self._queue, self._target.tasks).adopt(task_ids)
 
     async def close(self) -> None:
-        """Close the target."""
+        """Close the target, and where that moved to."""
         if self._target is not None:
+            if self._target.tasks.watch is not None:
+                await self._target.tasks.watch.close()
             await self._target.disconnect()
 
     @property
