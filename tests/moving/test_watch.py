@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from omniq import ConfigError, OmniQ, TaskStatus
+from omniq import ConfigError, OmniQ, Task, TaskStatus
 from omniq.backend.sqlite import SQLiteBackend
 from omniq.migration import MigrationError, migrate, move
 from omniq.models.config import OmniQConfig
@@ -68,6 +68,19 @@ async def test_a_program_that_starts_later_follows_too(q: OmniQ) -> None:
         await forgotten.enqueue("f")
 
     assert len(await target_tasks()) == 2
+
+
+async def test_latecomers_are_taken_over_when_the_move_is_started_once_more(q: OmniQ) -> None:
+    """Stored by somebody who does not follow: a script that uses the queue by itself, say."""
+    await q.enqueue("f")
+    await move("old.db", "new.db")
+    async with SQLiteBackend("old.db") as bare:
+        late = await bare.get_task_queue().enqueue(Task(func="f"))
+
+    again = await move("old.db", "new.db")
+
+    assert (again.was_done, again.transferred) == (True, 1)
+    assert (await target_tasks())[late] is TaskStatus.PENDING
 
 
 async def test_a_store_moves_on_from_where_it_moved_to(q: OmniQ) -> None:

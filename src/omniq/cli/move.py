@@ -54,6 +54,8 @@ def _print(moved: Moved) -> None:
     clear_progress()
     if moved.was_done:
         console().print("all was moved before; give the processes their new configuration")
+        if moved.transferred:
+            console().print(f"{moved.transferred:,} tasks that came since were taken over")
         return
     rows = [
         ("tasks taken over", moved.transferred, 0),

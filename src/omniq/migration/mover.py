@@ -44,7 +44,8 @@ class Moved:
         finished, results, events: how many were copied, and how many the target had already.
         schedules: how many were taken over.
         stuck: ids of tasks that had to run in the source, and why.
-        was_done: whether all was moved already, so that nothing was to do.
+        was_done: whether all was moved before, so that there were only latecomers to take over:
+            tasks stored since by somebody who does not follow.
         digests: when verified, for each kind of record what was found on both sides.
         missing_events: when verified, events of the source the target does not have.
     """
@@ -97,7 +98,9 @@ async def move(
         await old.connect()
         marker = await _marked(old, new, place)
         if marker.is_done:
-            return Moved(was_done=True)
+            late = Transfer(old.tasks, new.tasks)
+            await late.pass_over()
+            return Moved(transferred=late.moved, stuck=late.stuck, was_done=True)
         async with _Hold(old.tasks) as hold:
             mover = _Mover(old, new, marker, hold, progress or _silent)
             return await mover.run(verify=verify)
