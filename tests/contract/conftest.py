@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -137,10 +138,14 @@ def _leg(name: str, *, asked_for: bool) -> object:
 
 
 @pytest.fixture
-def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], MakeBackend]:
+def new_store(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[[], MakeBackend]]:
     """Make a new, empty store, as what makes backends on it."""
     name: str = request.param
-    return lambda: BACKENDS[name](tmp_path)
+    yield lambda: BACKENDS[name](tmp_path)
+    if name == "nats-cluster":
+        asyncio.run(nats_servers.drop_all(nats_servers.cluster_url()))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Worker processes on one SQLite file: sharing, crashing, hanging, being supervised."""
+"""Worker processes on one store: sharing, crashing, hanging, being supervised."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import pytest
 from omniq import OmniQ, TaskStatus
 from omniq.testing.waiting import wait_until
 from omniq.worker.serve import ServeOptions
+from tests.servers.engines import ENGINES
 
 APP = str(Path(__file__).with_name("process_app.py"))
 FINAL = {TaskStatus.COMPLETED, TaskStatus.FAILED}
@@ -62,8 +63,13 @@ class Fleet:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/queue.db"
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new store: an SQLite file, unless the test is run on others too."""
+    name: str = getattr(request, "param", "sqlite")
+    return ENGINES[name].store() if name in ENGINES else f"sqlite:///{tmp_path}/queue.db"
+
+
+on_each_store = pytest.mark.parametrize("url", ["sqlite", *ENGINES], indirect=True)
 
 
 @pytest.fixture
@@ -105,17 +111,19 @@ async def test_six_processes_run_twenty_thousand_tasks_once_each(app: OmniQ, fle
     assert "locked" not in fleet.said()
 
 
-async def test_tasks_of_a_killed_worker_run_again_at_once(app: OmniQ, fleet: Fleet) -> None:
-    """kill -9 of one of three: its neighbours notice long before the leases end."""
-    await enqueue(app, "hold", [(n, 1.0) for n in range(12)])
-    workers = [fleet.start("--concurrency", "4", "--lease", "600") for _ in range(3)]
+@on_each_store
+async def test_tasks_of_a_killed_worker_run_again(app: OmniQ, fleet: Fleet) -> None:
+    """kill -9 of one of three: its neighbours notice long before the leases end, where they can."""
+    await enqueue(app, "hold", [(n, 3.0) for n in range(12)])
+    lease = "600" if app.task_queue.capabilities.detects_death else "4"
+    workers = [fleet.start("--concurrency", "4", "--lease", lease) for _ in range(3)]
     await wait_until(lambda: len(fleet.lines()) >= 12, description="all tasks started")
 
     workers[0].kill()
     await wait_until(
         lambda: all_final(app, 12),
         description="all tasks ended, the killed worker's too",
-        timeout=15,
+        timeout=40,
     )
 
     ended = Counter(line.split()[1] for line in fleet.lines() if line.startswith("end"))
@@ -124,6 +132,7 @@ async def test_tasks_of_a_killed_worker_run_again_at_once(app: OmniQ, fleet: Fle
     assert len(again) == 4
 
 
+@on_each_store
 async def test_late_writes_of_a_stopped_worker_are_refused(app: OmniQ, fleet: Fleet) -> None:
     """A worker frozen past its lease wakes as a zombie: the run of the new holder stands."""
     await enqueue(app, "hold", [(n, 0.5) for n in range(4)])

@@ -20,6 +20,8 @@ from functools import cache, partial
 from pathlib import Path
 from uuid import uuid4
 
+from nats import connect
+
 from tests.servers.process import Server, answers, free_port, script
 
 MAX_PAYLOAD = 9 << 20
@@ -47,6 +49,19 @@ def cluster_url() -> str:
 def namespace() -> str:
     """Return a namespace nobody used yet."""
     return f"test-{uuid4().hex}"
+
+
+async def drop_all(url: str) -> None:
+    """Delete all that tests kept: on a cluster, each stream is a vote of its own, for ever."""
+    client = await connect(url.removeprefix("nats://").split(","))
+    try:
+        manager = client.jsm()
+        for stream in await manager.streams_info():
+            name = stream.config.name or ""
+            if name.removeprefix("KV_").startswith("test-"):
+                await manager.delete_stream(name)
+    finally:
+        await client.close()
 
 
 def start_nats(

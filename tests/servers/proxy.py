@@ -19,6 +19,8 @@ class Proxy:
         """While true nothing passes, in either direction: a half-open connection."""
         self.replies_to_lose = 0
         """So many times, an answer is swallowed and its connection cut."""
+        self.replies_to_pass = 0
+        """So many answers get through before that."""
         self.requests_to_throttle = 0
         """So many times, what a client sends is answered with HTTP status 503."""
         self.connections = 0
@@ -32,6 +34,10 @@ class Proxy:
             pump = asyncio.create_task(self._pump(source, sink, back))
             self._pumps.add(pump)
             pump.add_done_callback(self._pumps.discard)
+
+    def lose_reply(self, *, after: int | None) -> None:
+        """Swallow one answer, after so many that get through; None: no more."""
+        self.replies_to_lose, self.replies_to_pass = int(after is not None), after or 0
 
     async def close(self) -> None:
         pumps = list(self._pumps)
@@ -51,8 +57,10 @@ class Proxy:
                     if self.silent:
                         continue
                     if back is None and self.replies_to_lose:
-                        self.replies_to_lose -= 1
-                        break
+                        if not self.replies_to_pass:
+                            self.replies_to_lose -= 1
+                            break
+                        self.replies_to_pass -= 1
                     if back is not None and self.requests_to_throttle:
                         self.requests_to_throttle -= 1
                         back.write(_BUSY)
