@@ -219,10 +219,14 @@ async def outage(name: str, folder: Path, seconds: float, at_most: int) -> None:
     with ENGINES[name].durable(folder) as server:
         async with OmniQ(server.url) as app:
             done: list[int] = []
-            app.task(done.append, name="note")
+
+            @app.task(name="note")
+            async def note(number: int) -> None:
+                done.append(number)
+
             worker = Worker(app, lease_seconds=2, cleanup=False, schedules=False)
             working = asyncio.create_task(worker.run())
-            await app.task_function("note").enqueue(1)
+            await note.enqueue(1)
             await wait_until(lambda: done == [1], description="it works")
 
             await asyncio.to_thread(server.kill)

@@ -20,7 +20,7 @@ from functools import cache, partial
 from pathlib import Path
 from uuid import uuid4
 
-from nats import connect
+from nats.aio.client import Client
 
 from tests.servers.process import Server, answers, free_port, script
 
@@ -53,9 +53,10 @@ def namespace() -> str:
 
 async def drop_all(url: str) -> None:
     """Delete all that tests kept: on a cluster, each stream is a vote of its own, for ever."""
-    client = await connect(url.removeprefix("nats://").split(","))
+    client = Client()
+    await client.connect(url.removeprefix("nats://").split(","))  # pyright: ignore[reportUnknownMemberType] - the driver leaves its options untyped
     try:
-        manager = client.jsm()
+        manager = client.jsm()  # pyright: ignore[reportUnknownMemberType] - likewise
         for stream in await manager.streams_info():
             name = stream.config.name or ""
             if name.removeprefix("KV_").startswith("test-"):

@@ -39,8 +39,8 @@ R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
 POOL_SIZE = 5
-CONNECT_SECONDS = 10.0
-COMMAND_SECONDS = 15.0
+CONNECT_SECONDS = 5.0
+COMMAND_SECONDS = 10.0
 LONG_COMMAND_SECONDS = 300.0
 """For what grows with the number of tasks kept: counting, migrating."""
 ATTEMPTS = 8
