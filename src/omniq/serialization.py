@@ -224,12 +224,28 @@ def _builder(tag: str) -> Callable[[Any], Any] | None:
     return lambda data: cls(**from_plain(data))
 
 
+_SECOND_TIME = "[fold=1]"
+"""Marks a moment of the hour that a clock shows twice; the standard notation has no word for it."""
+
+
+def _moment_text(value: datetime | time) -> str:
+    return value.isoformat() + _SECOND_TIME * value.fold
+
+
+def _moment(cls: type[datetime] | type[time]) -> Callable[[str], datetime | time]:
+    def read(data: str) -> datetime | time:
+        text = data.removesuffix(_SECOND_TIME)
+        return cls.fromisoformat(text).replace(fold=int(text != data))
+
+    return read
+
+
 _COLLECTIONS = frozenset({tuple, set, frozenset})
 _ENCODERS: dict[type, Callable[[Any], Any]] = {
     bytes: lambda value: base64.b64encode(value).decode(),
-    datetime: datetime.isoformat,
+    datetime: _moment_text,
     date: date.isoformat,
-    time: time.isoformat,
+    time: _moment_text,
     timedelta: lambda value: [value.days, value.seconds, value.microseconds],
     UUID: str,
     Decimal: str,
@@ -240,9 +256,9 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "frozenset": lambda data: frozenset(map(from_plain, data)),
     "map": lambda data: {from_plain(key): from_plain(item) for key, item in data},
     "bytes": base64.b64decode,
-    "datetime": datetime.fromisoformat,
+    "datetime": _moment(datetime),
     "date": date.fromisoformat,
-    "time": time.fromisoformat,
+    "time": _moment(time),
     "timedelta": lambda data: timedelta(*data),
     "UUID": UUID,
     "Decimal": Decimal,

@@ -204,3 +204,12 @@ def test_moments_of_all_kinds_keep_their_offsets() -> None:
     assert back == values
     zones = [getattr(item, "tzinfo", None) for item in back[:4]]
     assert zones == [timezone(timedelta(hours=5, minutes=30)), None, None, UTC]
+
+
+@pytest.mark.parametrize("kind", [datetime(2025, 10, 26, 2, 30), time(2, 30)])  # noqa: DTZ001 - a clock on the wall
+def test_the_second_of_two_equal_times_stays_the_second(kind: datetime | time) -> None:
+    """The hour that comes twice when summer ends: which of them, only `fold` says."""
+    for fold in (0, 1):
+        plain = to_plain(kind.replace(fold=fold))
+
+        assert from_plain(msgspec.json.decode(msgspec.json.encode(plain))).fold == fold
