@@ -117,7 +117,7 @@ async def test_tasks_of_a_killed_worker_run_again(app: OmniQ, fleet: Fleet) -> N
     await enqueue(app, "hold", [(n, 3.0) for n in range(12)])
     lease = "600" if app.task_queue.capabilities.detects_death else "4"
     workers = [fleet.start("--concurrency", "4", "--lease", lease) for _ in range(3)]
-    await wait_until(lambda: len(fleet.lines()) >= 12, description="all tasks started")
+    await wait_until(lambda: len(fleet.lines()) >= 12, description="all tasks started", timeout=60)
 
     workers[0].kill()
     await wait_until(
