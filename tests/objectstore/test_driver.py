@@ -98,6 +98,21 @@ async def test_delete_is_idempotent(driver: ObjectDriver) -> None:
     assert await keys(driver, "d/") == ["d/2"]
 
 
+async def test_remove_takes_away_only_what_was_seen(driver: ObjectDriver) -> None:
+    """What somebody wrote since stays; fake-gcs-server alone has no conditions for deleting."""
+    first = await driver.put("k", b"1")
+    second = await driver.put("k", b"2", expected=first)
+    assert first is not None
+    assert second is not None
+
+    if driver.location.protocol != "gs":
+        assert not await driver.remove("k", first)
+        assert await driver.get("k") == (b"2", second)
+    assert await driver.remove("k", second)
+    assert not await driver.remove("k", second)
+    assert await driver.get("k") is None
+
+
 async def test_listing_is_by_key_and_to_the_letter(driver: ObjectDriver) -> None:
     """A prefix is text: it need not end where a part does."""
     for key in ("b/2", "b/10", "b/1", "a", "b/1x/y", "bb", "c%2E"):

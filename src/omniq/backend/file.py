@@ -12,7 +12,12 @@ import msgspec
 from omniq.backend.base import BaseBackend
 from omniq.exceptions import CapabilityError, ConfigError
 from omniq.models.config import FileConfig
-from omniq.storage.base import BaseQueue, BaseScheduleStorage
+from omniq.storage.base import (
+    BaseEventStorage,
+    BaseQueue,
+    BaseResultStorage,
+    BaseScheduleStorage,
+)
 from omniq.storage.file import (
     FileEventStorage,
     FileQueue,
@@ -94,13 +99,21 @@ class FileBackend(BaseBackend):
 
         return ObjectQueue(self.driver, tasks_dir=tasks_dir, **self._formats())
 
-    def _make_results(self) -> FileResultStorage:
-        return FileResultStorage(
-            self._local(), results_dir=self.config.results_dir, **self._options()
-        )
+    def _make_results(self) -> BaseResultStorage:
+        results_dir = self.config.results_dir
+        if self.driver is None:
+            return FileResultStorage(self._local(), results_dir=results_dir, **self._options())
+        from omniq.storage.objectstore.results import ObjectResultStorage
 
-    def _make_events(self) -> FileEventStorage:
-        return FileEventStorage(self._local(), events_dir=self.config.events_dir, **self._options())
+        return ObjectResultStorage(self.driver, results_dir=results_dir, **self._formats())
+
+    def _make_events(self) -> BaseEventStorage:
+        events_dir = self.config.events_dir
+        if self.driver is None:
+            return FileEventStorage(self._local(), events_dir=events_dir, **self._options())
+        from omniq.storage.objectstore.events import ObjectEventStorage
+
+        return ObjectEventStorage(self.driver, events_dir=events_dir, **self._formats())
 
     def _make_schedules(self) -> BaseScheduleStorage:
         schedules_dir = self.config.schedules_dir

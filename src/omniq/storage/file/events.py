@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,8 @@ class FileEventStorage(BaseEventStorage):
     days asked for, so a query without `since` and `until` reads everything.
 
     Args:
-        base_dir: the folder; made if missing.
+        base_dir: the folder, made if missing; or the URL of a folder in an object store.
+        fs_kwargs: options of the file system of an object store.
         events_dir: name of the folder inside it.
         durability: ``full`` (what was logged is on the disk) or ``fast`` (a power cut may lose the
             last half minute; a crash of the program loses nothing).
@@ -60,10 +61,24 @@ class FileEventStorage(BaseEventStorage):
 
     capabilities = IN_FILES
 
-    def __init__(
+    def __new__(
+        cls,
+        base_dir: str | Path | None = None,
+        **options: Any,
+    ) -> FileEventStorage:
+        """Return the class for the place: in an object store things are kept differently."""
+        place = locate(base_dir, None, options.pop("fs_kwargs", None))
+        if place.is_local:
+            return super().__new__(cls)
+        from omniq.storage.objectstore.events import ObjectEventStorage
+
+        return ObjectEventStorage.at(place, **options)  # type: ignore[return-value]  # a class of its own
+
+    def __init__(  # pyright: ignore[reportInconsistentConstructor] - `__new__` takes them all
         self,
         base_dir: str | Path | None = None,
         *,
+        fs_kwargs: Mapping[str, Any] | None = None,  # noqa: ARG002 - for object stores, see `__new__`
         events_dir: str = "events",
         durability: Durability = "full",
         serialization_format: SerializationFormat = "json",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from omniq.clock import to_micros, utcnow
 from omniq.exceptions import SerializationError
@@ -43,7 +43,8 @@ class FileResultStorage(BaseResultStorage):
     file is the moment it expires; what never expires is read-only.
 
     Args:
-        base_dir: the folder; made if missing.
+        base_dir: the folder, made if missing; or the URL of a folder in an object store.
+        fs_kwargs: options of the file system of an object store.
         results_dir: name of the folder inside it.
         durability: ``full`` (what was stored is on the disk) or ``fast`` (a power cut may lose or
             damage the last half minute; a crash of the program loses nothing).
@@ -53,10 +54,24 @@ class FileResultStorage(BaseResultStorage):
 
     capabilities = IN_FILES
 
-    def __init__(
+    def __new__(
+        cls,
+        base_dir: str | Path | None = None,
+        **options: Any,
+    ) -> FileResultStorage:
+        """Return the class for the place: in an object store things are kept differently."""
+        place = locate(base_dir, None, options.pop("fs_kwargs", None))
+        if place.is_local:
+            return super().__new__(cls)
+        from omniq.storage.objectstore.results import ObjectResultStorage
+
+        return ObjectResultStorage.at(place, **options)  # type: ignore[return-value]  # a class of its own
+
+    def __init__(  # pyright: ignore[reportInconsistentConstructor] - `__new__` takes them all
         self,
         base_dir: str | Path | None = None,
         *,
+        fs_kwargs: Mapping[str, Any] | None = None,  # noqa: ARG002 - for object stores, see `__new__`
         results_dir: str = "results",
         durability: Durability = "full",
         serialization_format: SerializationFormat = "json",

@@ -67,6 +67,9 @@ class AnyFileSystem(ObjectDriver):
             await self._call("mv", whole, path)
         return _hash(data)
 
+    async def _remove(self, key: str, version: str) -> bool:
+        raise NotImplementedError(f"{key} {version}: emulated")  # pragma: no cover
+
     async def _delete(self, keys: list[str]) -> None:
         for key in keys:
             try:

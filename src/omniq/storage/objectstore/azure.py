@@ -62,11 +62,19 @@ class AzureDriver(BucketDriver):
         try:
             answer = await self._blob(key).upload_blob(data, **_condition(expected), **_ONCE)
         except Exception as error:
-            is_missed = self._status(error) in MISSED or self._code(error) == "BlobNotFound"
-            if expected is not None and is_missed:
+            if expected is not None and self._is_missed(error):
                 return None
             raise
         return str(answer["etag"])
+
+    async def _remove(self, key: str, version: str) -> bool:
+        try:
+            await self._blob(key).delete_blob(**_unmodified(version), **_ONCE)
+        except Exception as error:
+            if self._is_missed(error):
+                return False
+            raise
+        return True
 
     async def _delete(self, keys: list[str]) -> None:
         for key in keys:
@@ -103,6 +111,9 @@ class AzureDriver(BucketDriver):
     def _blob(self, key: str) -> Any:
         return self._container.get_blob_client(self._name(key))
 
+    def _is_missed(self, error: Exception) -> bool:
+        return self._status(error) in MISSED or self._code(error) == "BlobNotFound"
+
     def _status(self, error: Exception) -> int:
         return int(getattr(error, "status_code", None) or 0)
 
@@ -126,14 +137,12 @@ class AzureDriver(BucketDriver):
 
 
 def _condition(expected: str | None) -> dict[str, Any]:
+    if expected is None or expected == ABSENT:
+        return {"overwrite": expected is None}
+    return {"overwrite": True, **_unmodified(expected)}
+
+
+def _unmodified(version: str) -> dict[str, Any]:
     from azure.core import MatchConditions
 
-    if expected is None:
-        return {"overwrite": True}
-    if expected == ABSENT:
-        return {"overwrite": False}
-    return {
-        "overwrite": True,
-        "etag": expected,
-        "match_condition": MatchConditions.IfNotModified,
-    }
+    return {"etag": version, "match_condition": MatchConditions.IfNotModified}

@@ -75,9 +75,9 @@ class Page(NamedTuple):
 class ObjectDriver(ABC):
     """Reads and writes objects below a location; keys are relative to it.
 
-    A store provides `_connect`, `_shut` and the four requests `_get`, `_put`, `_delete`, `_list`.
-    Counting, deadlines, repeating what may be repeated and finding out about lost replies are
-    written once, here.
+    A store provides `_connect`, `_shut` and the requests `_get`, `_put`, `_remove`, `_delete` and
+    `_list`. Counting, deadlines, repeating what may be repeated and finding out about lost replies
+    are written once, here.
 
     Args:
         location: bucket and path, with the options of its file system.
@@ -167,6 +167,15 @@ class ObjectDriver(ABC):
         if keys:
             await self._on_loop(self._delete_all(list(dict.fromkeys(keys))))
 
+    async def remove(self, key: str, version: str) -> bool:
+        """Delete an object if it is of that version still; return whether it was.
+
+        False as well where the reply to the request that deleted it was lost. A store that knows
+        conditions only for writing deletes whatever is there.
+        """
+        check_key(key)
+        return await self._on_loop(self._remove_expecting(key, version))
+
     async def list(self, prefix: str, *, after: str = "", limit: int = PAGE) -> Entries:
         """Return the objects whose keys begin with `prefix`, by key; one request a thousand.
 
@@ -191,6 +200,9 @@ class ObjectDriver(ABC):
     @abstractmethod
     async def _put(self, key: str, data: bytes, expected: str | None) -> str | None:
         """As `put`, for one request; None also where the store could not decide."""
+
+    @abstractmethod
+    async def _remove(self, key: str, version: str) -> bool: ...
 
     @abstractmethod
     async def _delete(self, keys: Keys) -> None: ...
@@ -293,6 +305,17 @@ class ObjectDriver(ABC):
             if _version(standing) != expected:
                 return None
             return await self._repeat("put", key, partial(self._put, key, data, None))
+
+    async def _remove_expecting(self, key: str, version: str) -> bool:
+        await self._opened()
+        if self.is_conditional:
+            return await self._repeat("delete", key, partial(self._remove, key, version))
+        async with lock_of(self.location):
+            standing = await self._repeat("get", key, partial(self._get, key))
+            if standing is None or standing.version != version:
+                return False
+            await self._repeat("delete", key, partial(self._delete, [key]))
+            return True
 
     async def _delete_all(self, keys: Keys) -> None:
         step = self.most_deleted

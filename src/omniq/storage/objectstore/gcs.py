@@ -76,6 +76,15 @@ class GCSDriver(BucketDriver):
             raise
         return str(json.loads(answer.content)["generation"])
 
+    async def _remove(self, key: str, version: str) -> bool:
+        try:
+            await self._request("DELETE", self._object(key), _condition(version))
+        except _RefusedError as error:
+            if error.answer.status in {*MISSED, NOT_FOUND}:
+                return False
+            raise
+        return True
+
     async def _delete(self, keys: list[str]) -> None:
         for key in keys:
             try:

@@ -74,13 +74,19 @@ class S3Driver(BucketDriver):
                 "put_object", Key=self._name(key), Body=data, **_condition(expected)
             )
         except Exception as error:
-            refusal = self._refusal(error)
-            if expected is None or refusal is None:
-                raise
-            if refusal.status in MISSED or refusal.code == "NoSuchKey":
+            if expected is not None and _is_missed(self._refusal(error)):
                 return None
             raise
         return str(answer["ETag"])
+
+    async def _remove(self, key: str, version: str) -> bool:
+        try:
+            await self._call("delete_object", Key=self._name(key), IfMatch=version)
+        except Exception as error:
+            if _is_missed(self._refusal(error)):
+                return False
+            raise
+        return True
 
     async def _delete(self, keys: list[str]) -> None:
         if len(keys) == 1:
@@ -133,6 +139,10 @@ class S3Driver(BucketDriver):
         if type(error).__name__ == "ParamValidationError":
             return self._refused(Refusal(400, message=str(error)), what)
         return unreachable(error, str(self), what)
+
+
+def _is_missed(refusal: Refusal | None) -> bool:
+    return refusal is not None and (refusal.status in MISSED or refusal.code == "NoSuchKey")
 
 
 @cache
