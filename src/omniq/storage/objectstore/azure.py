@@ -52,7 +52,7 @@ class AzureDriver(BucketDriver):
     async def _get(self, key: str) -> Stored | None:
         try:
             found = await self._blob(key).download_blob(**_ONCE)
-            return Stored(await found.readall(), found.properties.etag)
+            return Stored(await found.readall(), _etag(found.properties.etag))
         except Exception as error:
             if self._status(error) == NOT_FOUND and self._code(error) != "ContainerNotFound":
                 return None
@@ -65,7 +65,7 @@ class AzureDriver(BucketDriver):
             if expected is not None and self._is_missed(error):
                 return None
             raise
-        return str(answer["etag"])
+        return _etag(answer["etag"])
 
     async def _remove(self, key: str, version: str) -> bool:
         try:
@@ -91,7 +91,7 @@ class AzureDriver(BucketDriver):
         )
         pages = listing.by_page(continuation_token=token or None)
         entries = [
-            Entry(self._key(one.name), int(one.size), one.last_modified)
+            Entry(self._key(one.name), int(one.size), one.last_modified, _etag(one.etag))
             async for one in await anext(pages)
         ]
         token = pages.continuation_token or ""
@@ -134,6 +134,11 @@ class AzureDriver(BucketDriver):
         if type(error).__name__ in {"ClientAuthenticationError", "CredentialUnavailableError"}:
             return without_credentials(error, str(self), what)
         return unreachable(error, str(self), what)
+
+
+def _etag(text: str) -> str:
+    """Return an etag in the quotes that belong to it; listings leave them out."""
+    return f'"{text.strip(chr(34))}"'
 
 
 def _condition(expected: str | None) -> dict[str, Any]:

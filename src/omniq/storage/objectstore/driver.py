@@ -54,11 +54,12 @@ class Stored(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An object in a listing."""
+    """An object in a listing; not every store tells its version there."""
 
     key: str
     size: int
     modified_at: datetime | None
+    version: str = ABSENT
 
 
 Keys = list[str]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import takewhile
 from operator import attrgetter
 from typing import NamedTuple
 from uuid import uuid4
@@ -25,7 +24,7 @@ from omniq.storage.file.events import EventLine
 from omniq.storage.file.location import check_folder_name
 from omniq.storage.objectstore.component import ObjectComponent
 from omniq.storage.objectstore.driver import ABSENT, PAGE, ObjectDriver, Stored
-from omniq.storage.objectstore.together import together
+from omniq.storage.objectstore.together import commonprefix, together
 
 logger = logging.getLogger("omniq.storage.objectstore")
 
@@ -143,7 +142,7 @@ class ObjectEventStorage(ObjectComponent, BaseEventStorage):
         until = None if where.until is None else to_micros(where.until)
         first_day = _day(where.since) if where.since else ""
         last_day = _day(where.until) if where.until else "9999"
-        prefix = self._folder + _common(first_day, last_day)
+        prefix = self._folder + commonprefix([first_day, last_day])
         after = self._folder + first_day
         while True:
             entries = await self._driver.list(prefix, after=after, limit=PAGE)
@@ -213,12 +212,6 @@ def _event(line: EventLine) -> TaskEvent:
 
 def _day(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y/%m/%d")
-
-
-def _common(one: str, other: str) -> str:
-    """Return how both begin."""
-    pairs = zip(one, other, strict=False)
-    return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _place(found: Found) -> tuple[datetime, int, int]:

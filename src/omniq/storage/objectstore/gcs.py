@@ -95,7 +95,7 @@ class GCSDriver(BucketDriver):
 
     async def _list(self, prefix: str, after: str, limit: int, token: str) -> Page:
         options = {"prefix": self._name(prefix), "maxResults": str(limit)}
-        options["fields"] = "items(name,size,updated),nextPageToken"
+        options["fields"] = "items(name,size,updated,generation),nextPageToken"
         if token:
             options["pageToken"] = token
         if after:
@@ -107,6 +107,7 @@ class GCSDriver(BucketDriver):
                 self._key(one["name"]),
                 int(one.get("size", 0)),
                 datetime.fromisoformat(one["updated"]),
+                str(one.get("generation", "")),
             )
             for one in answer.get("items", ())
         ]

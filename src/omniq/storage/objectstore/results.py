@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -21,15 +20,18 @@ from omniq.serialization import MAX_RESULT_BYTES, SerializationFormat
 from omniq.storage.file.codec import Compression, FileCodec
 from omniq.storage.file.location import check_folder_name
 from omniq.storage.objectstore.component import ObjectComponent
-from omniq.storage.objectstore.driver import ABSENT, ObjectDriver, Stored
+from omniq.storage.objectstore.driver import ABSENT, PAGE, Entry, ObjectDriver, Stored
 from omniq.storage.objectstore.expiries import Expiries, Expiry
-from omniq.storage.objectstore.together import both, together
+from omniq.storage.objectstore.known import KnownObjects
+from omniq.storage.objectstore.together import commonprefix, rounds, together
 from omniq.storage.results import BaseResultStorage
 
 logger = logging.getLogger("omniq.storage.objectstore")
 
 FOLDERS = tuple(status.value for status in ResultStatus)
 TRIES = 50
+LIST_FROM = 13
+"""From so many keys on, one listing costs less than asking for each."""
 _POLL_SECONDS = (0.05, 1.0)
 
 
@@ -62,6 +64,7 @@ class ObjectResultStorage(ObjectComponent, BaseResultStorage):
         ObjectComponent.__init__(self, driver)
         BaseResultStorage.__init__(self)
         self._folder = check_folder_name("results_dir", results_dir)
+        self._known = KnownObjects()
         self._expiries = Expiries(driver, f"{self._folder}/.expiry/")
         self._codec = FileCodec(
             TaskResult,
@@ -91,34 +94,55 @@ class ObjectResultStorage(ObjectComponent, BaseResultStorage):
             for result in results
             if result.expires_at is not None
         )
-        places: dict[str, list[int]] = {}
-        for n, result in enumerate(results):
-            places.setdefault(result.task_id, []).append(n)
         stands = [False] * len(results)
-
-        async def put_in_order(numbers: list[int]) -> None:
-            for n in numbers:
-                stands[n] = await self._put(results[n], encoded[n], now)
-
-        await together(put_in_order(numbers) for numbers in places.values())
+        for places in rounds([result.task_id for result in results]):
+            made = await together(self._write(results[n], encoded[n], now) for n in places)
+            written = {n: version for n, version in zip(places, made, strict=True) if version}
+            rivals = await self._rivals([results[n] for n in written])
+            kept = await together(
+                self._outdo(results[n], version, rival, now)
+                for (n, version), rival in zip(written.items(), rivals, strict=True)
+            )
+            for n, stays in zip(written, kept, strict=True):
+                stands[n] = stays
         return stands
 
-    async def _put(self, result: TaskResult, data: bytes, now: datetime) -> bool:
-        """Write a result unless one of a later claim stands."""
-        own, other = (self._key(folder, result.task_id) for folder in _folders(result.status))
-        version, rival = await both(
-            self._driver.put(own, data, expected=ABSENT), self._standing(other)
-        )
+    async def _write(self, result: TaskResult, data: bytes, now: datetime) -> str | None:
+        """Write a result; return the version, or None if one of a later claim stands."""
+        key = self._key(result.status.value, result.task_id)
+        version = await self._driver.put(key, data, expected=ABSENT)
         if version is None:
-            version = await self._replace(own, result, data, now)
-        while version is not None and rival is not None:
+            version = await self._replace(key, result, data, now)
+        if version is not None:
+            self._known.add(key, Stored(data, version))
+        return version
+
+    async def _rivals(self, results: list[TaskResult]) -> list[Standing | None]:
+        """Return the results of the other kind that stand for these tasks.
+
+        Looked for after writing: of two that write at once at least one finds the other.
+        """
+        keys = [self._key(_other(result.status), result.task_id) for result in results]
+        if len(keys) >= LIST_FROM:
+            start = commonprefix(keys)
+            entries = await self._driver.list(start, limit=PAGE)
+            if len(entries) < PAGE:
+                there = {entry.key for entry in entries}
+                return await together(self._standing(key, key in there) for key in keys)
+        return await together(self._standing(key) for key in keys)
+
+    async def _outdo(
+        self, result: TaskResult, version: str, rival: Standing | None, now: datetime
+    ) -> bool:
+        """Delete an older result of the other kind, or our own if that is of a later claim."""
+        while rival is not None:
             if _is_later(rival, result, now):
-                await self._driver.remove(own, version)
+                await self._driver.remove(self._key(result.status.value, result.task_id), version)
                 return False
-            if await self._driver.remove(other, rival.version):
+            if await self._driver.remove(rival.key, rival.version):
                 break
-            rival = await self._standing(other)
-        return version is not None
+            rival = await self._standing(rival.key)
+        return True
 
     async def _replace(
         self, key: str, result: TaskResult, data: bytes, now: datetime
@@ -138,11 +162,11 @@ class ObjectResultStorage(ObjectComponent, BaseResultStorage):
 
     async def _get(self, task_ids: list[str], now: datetime | None) -> list[TaskResult | None]:
         moment = now or utcnow()
-        return await together(self._newest(task_id, FOLDERS, moment) for task_id in task_ids)
+        return await together(self._fresh(task_id, moment) for task_id in task_ids)
 
     async def _delete(self, task_ids: list[str]) -> int:
         now = utcnow()
-        found = await together(self._all(task_id, FOLDERS) for task_id in dict.fromkeys(task_ids))
+        found = await together(self._all(task_id) for task_id in dict.fromkeys(task_ids))
         await self._driver.delete([one.key for standing in found for one in standing])
         return sum(any(_lives(one, now) for one in standing) for standing in found)
 
@@ -151,32 +175,30 @@ class ObjectResultStorage(ObjectComponent, BaseResultStorage):
         page: list[TaskResult] = []
         while len(page) < limit:
             ids, last = await self._ids(after or "", limit)
-            found = await together(
-                self._tolerant(task_id, folders, moment) for task_id, folders in ids
-            )
+            found = await together(self._tolerant(*pair, moment) for pair in ids)
             page += [result for result in found if result is not None]
             if last is None:
                 break
             after = last
         return page[:limit]
 
-    async def _ids(self, after: str, limit: int) -> tuple[list[tuple[str, list[str]]], str | None]:
-        """Return ids greater than `after` with the folders they are in, and where to go on."""
-        lists = await both(*(self._listed(folder, after, limit) for folder in FOLDERS))
-        folders: dict[str, list[str]] = {}
-        for folder, ids in zip(FOLDERS, lists, strict=True):
-            for task_id in ids:
-                folders.setdefault(task_id, []).append(folder)
+    async def _ids(
+        self, after: str, limit: int
+    ) -> tuple[list[tuple[str, list[Entry]]], str | None]:
+        """Return ids greater than `after` with what lies there for each, and where to go on."""
+        lists = await together(self._listed(folder, after, limit) for folder in FOLDERS)
+        found: dict[str, list[Entry]] = {}
+        for entry in (entry for entries in lists for entry in entries):
+            found.setdefault(_id(entry), []).append(entry)
         # Beyond the end of a full list the other list knows only a part.
-        ends = [ids[-1] for ids in lists if len(ids) == limit]
+        ends = [_id(entries[-1]) for entries in lists if len(entries) == limit]
         last = min(ends) if ends else None
-        wanted = sorted(task_id for task_id in folders if last is None or task_id <= last)
-        return [(task_id, folders[task_id]) for task_id in wanted], last
+        wanted = sorted(task_id for task_id in found if last is None or task_id <= last)
+        return [(task_id, found[task_id]) for task_id in wanted], last
 
-    async def _listed(self, folder: str, after: str, limit: int) -> list[str]:
+    async def _listed(self, folder: str, after: str, limit: int) -> list[Entry]:
         start = self._key(folder, "")
-        entries = await self._driver.list(start, after=after and start + after, limit=limit)
-        return [entry.key.removeprefix(start) for entry in entries]
+        return await self._driver.list(start, after=after and start + after, limit=limit)
 
     async def _purge(self, now: datetime | None, limit: int) -> int:
         moment = now or utcnow()
@@ -190,31 +212,41 @@ class ObjectResultStorage(ObjectComponent, BaseResultStorage):
         return await self._expiries.purge(moment, limit, is_deleted)
 
     async def _tolerant(
-        self, task_id: str, folders: Iterable[str], now: datetime
+        self, task_id: str, entries: list[Entry], now: datetime
     ) -> TaskResult | None:
-        """Return a result unless it is absent, expired or damaged: one must not hide the others."""
+        """Return a result unless it is gone, expired or damaged: one must not hide the others."""
         try:
-            return await self._newest(task_id, folders, now)
+            return self._newest(await together(map(self._read, entries)), now)
         except SerializationError as error:
             logger.warning("skipped result %s in %s: %s", task_id, self._driver, error)
             return None
 
-    async def _newest(
-        self, task_id: str, folders: Iterable[str], now: datetime
-    ) -> TaskResult | None:
-        keys = [self._key(folder, task_id) for folder in folders]
-        stored = await together(self._driver.get(key) for key in keys)
+    async def _read(self, entry: Entry) -> Stored | None:
+        """Return what was listed, without asking if that very version is known."""
+        known = self._known.get(entry.key)
+        if known is not None and known.version == entry.version:
+            return known
+        found = await self._driver.get(entry.key)
+        if found is not None:
+            self._known.add(entry.key, found)
+        return found
+
+    async def _fresh(self, task_id: str, now: datetime) -> TaskResult | None:
+        keys = (self._key(folder, task_id) for folder in FOLDERS)
+        return self._newest(await together(map(self._driver.get, keys)), now)
+
+    def _newest(self, stored: list[Stored | None], now: datetime) -> TaskResult | None:
         found = [self._codec.decode(one.data) for one in stored if one is not None]
         newest: TaskResult | None = max(found, key=_order, default=None)
         return newest if newest is None or _is_current(newest, now) else None
 
-    async def _all(self, task_id: str, folders: Iterable[str]) -> list[Standing]:
-        keys = [self._key(folder, task_id) for folder in folders]
+    async def _all(self, task_id: str) -> list[Standing]:
+        keys = [self._key(folder, task_id) for folder in FOLDERS]
         found = await together(self._standing(key) for key in keys)
         return [one for one in found if one is not None]
 
-    async def _standing(self, key: str) -> Standing | None:
-        stored = await self._driver.get(key)
+    async def _standing(self, key: str, is_there: bool = True) -> Standing | None:
+        stored = await self._driver.get(key) if is_there else None
         return None if stored is None else Standing(key, stored.version, self._decoded(stored))
 
     def _decoded(self, stored: Stored) -> TaskResult | None:
@@ -228,10 +260,13 @@ class ObjectResultStorage(ObjectComponent, BaseResultStorage):
         return f"{self._folder}/{folder}/{task_id}"
 
 
-def _folders(status: ResultStatus) -> tuple[str, str]:
-    """Return the folder of results that ended so, and the other one."""
-    first, second = FOLDERS
-    return (first, second) if status.value == first else (second, first)
+def _other(status: ResultStatus) -> str:
+    """Return the folder of results that ended in the other way."""
+    return next(folder for folder in FOLDERS if folder != status.value)
+
+
+def _id(entry: Entry) -> str:
+    return entry.key.rpartition("/")[2]
 
 
 def _order(result: TaskResult) -> tuple[int, datetime]:

@@ -107,7 +107,7 @@ class S3Driver(BucketDriver):
             options["StartAfter"] = self._name(after)
         answer = await self._call("list_objects_v2", **options)
         entries = [
-            Entry(self._key(one["Key"]), int(one["Size"]), one["LastModified"])
+            Entry(self._key(one["Key"]), int(one["Size"]), one["LastModified"], one.get("ETag", ""))
             for one in answer.get("Contents", ())
         ]
         return Page(entries, answer.get("NextContinuationToken", ""))

@@ -1,14 +1,14 @@
-"""Many requests at once."""
+"""Many requests at once, and what they have in common."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections import Counter
+from collections.abc import Coroutine, Iterable, Sequence
+from itertools import takewhile
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -23,7 +23,20 @@ async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         raise
 
 
-async def both(one: Coroutine[Any, Any, A], other: Coroutine[Any, Any, B]) -> tuple[A, B]:
-    """Return both results; as `together`, for two of different types."""
-    found: list[Any] = await together([one, other])
-    return found[0], found[1]
+def rounds(names: Sequence[str]) -> list[list[int]]:
+    """Return the places of a batch in rounds, in each of which no name occurs twice."""
+    found: list[list[int]] = []
+    turns: Counter[str] = Counter()
+    for place, name in enumerate(names):
+        if turns[name] == len(found):
+            found.append([])
+        found[turns[name]].append(place)
+        turns[name] += 1
+    return found
+
+
+def commonprefix(texts: Sequence[str]) -> str:
+    """Return how all of these begin."""
+    first, last = min(texts), max(texts)
+    pairs = zip(first, last, strict=False)
+    return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
