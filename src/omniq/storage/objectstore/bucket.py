@@ -14,8 +14,9 @@ from omniq.exceptions import ConfigError, StorageError
 from omniq.models.backend_configs import nearest
 from omniq.storage.factory import DISTRIBUTION
 from omniq.storage.file.location import Location
-from omniq.storage.objectstore.driver import ObjectDriver, check_key
+from omniq.storage.objectstore.driver import ObjectDriver
 from omniq.storage.objectstore.errors import Refusal, refused
+from omniq.storage.objectstore.keys import check_key
 
 NOT_FOUND = 404
 MISSED = frozenset({409, 412})

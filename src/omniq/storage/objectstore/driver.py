@@ -29,7 +29,8 @@ from omniq.exceptions import ConfigError, StorageError, StorageUnavailableError
 from omniq.storage.component import Capabilities
 from omniq.storage.file.location import Location
 from omniq.storage.objectstore.alone import lock_of, warn_once
-from omniq.storage.objectstore.errors import MAYBE_DONE, unanswered
+from omniq.storage.objectstore.errors import doubtful, unanswered
+from omniq.storage.objectstore.keys import check_key
 from omniq.storage.objectstore.together import together
 
 T = TypeVar("T")
@@ -39,9 +40,10 @@ ABSENT: Final = ""
 PAGE = 1000
 REQUEST_SECONDS = 15.0
 CALL_SECONDS = 40.0
+CONNECT_SECONDS = 60.0
+"""The packages of the stores take seconds to import, and may look for credentials in a network."""
 PARALLEL = 32
 TRIES = 5
-LONGEST_KEY = 800
 PROBE = ".omniq-probe"
 _PAUSE_SECONDS = (0.1, 3.0)
 
@@ -241,7 +243,7 @@ class ObjectDriver(ABC):
             if self._is_open:
                 return
             try:
-                await self._answered("connecting", self._connect)
+                await self._answered("connecting", self._connect, CONNECT_SECONDS)
                 self.is_conditional = self.has_conditions and await self._is_honest()
             except BaseException:
                 await self._shut()
@@ -356,37 +358,23 @@ class ObjectDriver(ABC):
                 attempt += 1
                 pause = _pause(attempt)
                 if attempt >= TRIES or time.monotonic() + pause > ends_at:
-                    raise _doubtful(error, what) from error.__cause__
+                    raise doubtful(error, what) from error.__cause__
             await asyncio.sleep(pause)
 
-    async def _answered(self, what: str, work: Callable[[], Awaitable[T]]) -> T:
+    async def _answered(
+        self, what: str, work: Callable[[], Awaitable[T]], seconds: float | None = None
+    ) -> T:
         """Wait for an answer no longer than it may take. The only place that calls a library."""
-        deadline = asyncio.timeout(self._request_seconds)
+        most = seconds or self._request_seconds
         try:
-            async with deadline:
+            async with asyncio.timeout(most):
                 return await work()
         except (StorageError, ConfigError):
             raise
         except TimeoutError as error:
-            raise unanswered(str(self), what, self._request_seconds) from error
+            raise unanswered(str(self), what, most) from error
         except Exception as error:
             raise self._translated(error, what) from error
-
-
-def check_key(key: str) -> None:
-    """Refuse a key that would not stay below the location.
-
-    Raises:
-        ConfigError: it has empty or dotted parts, control characters, or is too long.
-    """
-    parts = key.split("/")
-    if (
-        all(part not in ("", ".", "..") for part in parts)
-        and key.isprintable()
-        and len(key.encode()) <= LONGEST_KEY
-    ):
-        return
-    raise ConfigError(f"{key!r} is no key of an object")
 
 
 def _version(stored: Stored | None) -> str:
@@ -396,14 +384,6 @@ def _version(stored: Stored | None) -> str:
 def _pause(attempt: int) -> float:
     first, longest = _PAUSE_SECONDS
     return min(longest, first * 2.0**attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-
-
-def _doubtful(error: StorageUnavailableError, what: str) -> StorageUnavailableError:
-    """Return the error with what a caller must know of a write that may have happened."""
-    text = str(error)
-    if what in {"get", "list"} or MAYBE_DONE in text:
-        return error
-    return StorageUnavailableError(f"{text}; {MAYBE_DONE}")
 
 
 _honest: set[bytes] = set()

@@ -83,6 +83,14 @@ def unanswered(place: str, what: str, seconds: float) -> StorageError:
     )
 
 
+def doubtful(error: StorageUnavailableError, what: str) -> StorageUnavailableError:
+    """Return the error with what a caller must know of a write that may have happened."""
+    text = str(error)
+    if what in {"get", "list"} or MAYBE_DONE in text:
+        return error
+    return StorageUnavailableError(f"{text}; {MAYBE_DONE}")
+
+
 def _first_line(message: str) -> str:
     """Return an explanation on one line, short enough to be read, without the user of a URL."""
     line = _USER.sub("//***@", message.strip().partition("\n")[0].strip())
