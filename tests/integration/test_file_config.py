@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from omniq.backend.file import FileBackend
-from omniq.exceptions import CapabilityError, ConfigError
+from omniq.exceptions import ConfigError
 from omniq.models.config import FileConfig
 from omniq.models.result import TaskResult
 from omniq.models.task import Task
@@ -115,9 +115,17 @@ async def test_folders_of_components_can_be_renamed(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"work", "out", "log", "cron"}
 
 
-async def test_another_file_system_is_refused_with_its_reason() -> None:
-    """Never silently unsafe."""
-    backend = FileBackend("s3://bucket/jobs")
+def test_another_file_system_is_used_by_its_url() -> None:
+    """The classes a user sees stay the same; constructing does no I/O."""
+    backend = FileBackend("my-bucket/jobs", fs_protocol="s3", fs_kwargs={"key": "k"})
 
-    with pytest.raises(CapabilityError, match="s3://bucket/jobs"):
-        backend.get_task_queue()
+    assert repr(backend) == "FileBackend('s3://my-bucket/jobs')"
+    assert backend.capabilities.shared
+    assert not FileBackend("memory://jobs").capabilities.shared
+    assert "s3://my-bucket/jobs" in repr(FileResultStorage("s3://my-bucket/jobs"))
+
+
+def test_a_bucket_that_cannot_be_is_refused_when_constructing() -> None:
+    """Before anything is sent."""
+    with pytest.raises(ConfigError, match="names? of a bucket"):
+        FileBackend("s3://")

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from omniq.backend.base import BaseBackend
-from omniq.exceptions import CapabilityError, ConfigError
+from omniq.exceptions import ConfigError
 from omniq.models.config import FileConfig
 from omniq.storage.base import (
     BaseEventStorage,
@@ -94,7 +94,7 @@ class FileBackend(BaseBackend):
     def _make_queue(self) -> BaseQueue:
         tasks_dir = self.config.tasks_dir
         if self.driver is None:
-            return FileQueue(self._local(), tasks_dir=tasks_dir, **self._options())
+            return FileQueue(self.location.local_path(), tasks_dir=tasks_dir, **self._options())
         from omniq.storage.objectstore.queue import ObjectQueue
 
         return ObjectQueue(self.driver, tasks_dir=tasks_dir, **self._formats())
@@ -102,7 +102,7 @@ class FileBackend(BaseBackend):
     def _make_results(self) -> BaseResultStorage:
         results_dir = self.config.results_dir
         if self.driver is None:
-            return FileResultStorage(self._local(), results_dir=results_dir, **self._options())
+            return FileResultStorage(self.location.local_path(), results_dir=results_dir, **self._options())
         from omniq.storage.objectstore.results import ObjectResultStorage
 
         return ObjectResultStorage(self.driver, results_dir=results_dir, **self._formats())
@@ -110,7 +110,7 @@ class FileBackend(BaseBackend):
     def _make_events(self) -> BaseEventStorage:
         events_dir = self.config.events_dir
         if self.driver is None:
-            return FileEventStorage(self._local(), events_dir=events_dir, **self._options())
+            return FileEventStorage(self.location.local_path(), events_dir=events_dir, **self._options())
         from omniq.storage.objectstore.events import ObjectEventStorage
 
         return ObjectEventStorage(self.driver, events_dir=events_dir, **self._formats())
@@ -119,7 +119,7 @@ class FileBackend(BaseBackend):
         schedules_dir = self.config.schedules_dir
         if self.driver is None:
             return FileScheduleStorage(
-                self._local(), schedules_dir=schedules_dir, **self._options()
+                self.location.local_path(), schedules_dir=schedules_dir, **self._options()
             )
         from omniq.storage.objectstore.schedules import ObjectScheduleStorage
 
@@ -138,13 +138,6 @@ class FileBackend(BaseBackend):
         return {
             name: getattr(self.config, name) for name in ("compression", "serialization_format")
         }
-
-    def _local(self) -> Path:
-        if not self.location.is_local:
-            raise CapabilityError(
-                f"{self.location!r}: this version keeps files on local disks only"
-            )
-        return self.location.local_path()
 
 
 def _driver_of(location: Location) -> ObjectDriver:
