@@ -18,6 +18,7 @@ from omniq.backend.postgres import PostgresBackend
 from omniq.backend.redis import RedisBackend
 from omniq.backend.sqlite import SQLiteBackend
 from tests.servers import nats as nats_servers
+from tests.servers.objects import azure_place, gcs_place, s3_place
 from tests.servers.postgres import postgres15_url, postgres_url, schema
 from tests.servers.redis import cluster_url, namespace, redis7_url, redis_url
 
@@ -67,8 +68,22 @@ def nats_cluster(folder: Path) -> MakeBackend:
     return partial(NATSBackend, nats_servers.cluster_url(), namespace=space, replicas=3)
 
 
+def s3(folder: Path) -> MakeBackend:
+    return partial(FileBackend, *s3_place())
+
+
+def gcs(folder: Path) -> MakeBackend:
+    return partial(FileBackend, *gcs_place())
+
+
+def azure(folder: Path) -> MakeBackend:
+    return partial(FileBackend, *azure_place())
+
+
 BACKENDS: dict[str, Callable[[Path], MakeBackend]] = {
+    "azure": azure,
     "file": file,
+    "gcs": gcs,
     "memory": memory,
     "sqlite": sqlite,
     "nats": nats,
@@ -78,11 +93,13 @@ BACKENDS: dict[str, Callable[[Path], MakeBackend]] = {
     "redis": redis,
     "redis7": redis7,
     "redis-cluster": redis_cluster,
+    "s3": s3,
 }
 """By name: takes an empty folder, returns what makes backends on one new, empty store."""
 
-LONG = {"nats-cluster"}
-"""Each write goes to three servers: minutes, so that a normal run takes the `SAMPLE` only."""
+LONG = {"azure", "nats-cluster", "s3"}
+"""Each write goes to three servers, or takes both sides ten milliseconds of computing: minutes, so
+that a normal run takes the `SAMPLE` only."""
 SAMPLE = {
     "test_a_child_cancelled_with_its_parent_frees_its_key",
     "test_a_diamond_completes",

@@ -9,12 +9,12 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from omniq.backend.file import FileBackend
 from omniq.clock import utcnow
-from omniq.exceptions import CapabilityError
 from omniq.models import (
     EventType,
     ResultStatus,
@@ -26,6 +26,7 @@ from omniq.models import (
     TaskStatus,
 )
 from omniq.models.config import FileConfig
+from tests.servers.objects import make_bucket, s3_options, s3_url
 
 PAGE = Path(__file__).parent / "spec/file_storage.md"
 BLOCKS = re.compile(r"^### (.+?)$|^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -64,6 +65,15 @@ async def prepare(backend: FileBackend) -> None:
         await backend.get_result_storage().store_result("old", 1, ttl=3600)
 
 
+def lead_to_s3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Say where S3 is, and with which keys, in the variables every tool of AWS reads."""
+    options = s3_options(s3_url())
+    monkeypatch.setenv("AWS_ENDPOINT_URL", options["endpoint_url"])
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", options["key"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", options["secret"])
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+
+
 def run(code: str, names: dict[str, Any]) -> None:
     """Execute code that may await at its top level."""
     compiled = compile(code, str(PAGE), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -83,11 +93,70 @@ def test_example_runs_as_written(
     code = examples()[name]
     names = {**NAMES, "backend": backend, "task": Task(func="f")}
 
-    if 'fs_protocol="s3")\n\nasync with' in code:
-        with pytest.raises(CapabilityError):
-            run(code, names)
-    else:
-        run(code, names)
+    if "s3://results-bucket" in code:
+        lead_to_s3(monkeypatch)
+        make_bucket("results-bucket")
+    run(code, names)
+
+
+async def cycle(backend: FileBackend) -> None:
+    """One task from end to end, with its result, an event and a schedule."""
+    async with backend:
+        queue = backend.get_task_queue()
+        await queue.enqueue(Task(func="my_function", args=(1, 2, 3), queue_name="default"))
+        task = await queue.dequeue(["default"])
+        assert task is not None
+        assert task.args == (1, 2, 3)
+        await queue.complete(task)
+        results = backend.get_result_storage()
+        await results.set(TaskResult(task_id=task.id, result={"output": "processed_data"}))
+        assert await results.get_result(task.id) == {"output": "processed_data"}
+        events = backend.get_event_storage()
+        await events.log_event(TaskEvent(task_id=task.id, event_type=EventType.COMPLETED))
+        assert len(await events.get_events(task_id=task.id)) == 1
+        schedules = backend.get_schedule_storage()
+        schedule = Schedule(
+            schedule_type=ScheduleType.CRON, func="daily_report", cron_expression="0 9 * * *"
+        )
+        await schedules.save_schedule(schedule)
+        assert await schedules.get_schedule(schedule.id) is not None
+        assert set((await backend.cleanup_expired()).values()) == {0}
+
+
+async def test_s3_by_its_arguments() -> None:
+    """`FileBackend("my-bucket/omniq-data", fs_protocol="s3", fs_kwargs=…)`."""
+    make_bucket("my-bucket")
+    place = f"my-bucket/omniq-data-{uuid4().hex}"
+
+    await cycle(FileBackend(base_dir=place, fs_protocol="s3", fs_kwargs=s3_options(s3_url())))
+
+
+async def test_s3_by_its_url_the_configuration_and_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`from_url`, `FileConfig(fsspec_uri=…)` and `OMNIQ_FSSPEC_URI` lead to one store."""
+    lead_to_s3(monkeypatch)
+    make_bucket("my-bucket")
+    url = f"s3://my-bucket/omniq-data-{uuid4().hex}"
+    monkeypatch.setenv("OMNIQ_FSSPEC_URI", url)
+
+    await cycle(FileBackend.from_url(url))
+    for backend in (FileBackend.from_config(FileConfig(fsspec_uri=url)), FileBackend()):
+        async with backend:
+            (task,) = await backend.get_task_queue().list_tasks()
+            assert task.status is TaskStatus.COMPLETED
+            assert await backend.get_result_storage().get(task.id) is not None
+
+
+def test_s3_in_blocking_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other face of the same objects."""
+    lead_to_s3(monkeypatch)
+    make_bucket("my-bucket")
+
+    with FileBackend.from_url(f"s3://my-bucket/{uuid4().hex}") as backend:
+        queue = backend.get_task_queue(async_mode=False)
+        queue.enqueue_sync(Task(func="sync_task"))
+        assert queue.get_queue_size_sync("default") == 1
 
 
 def test_specification_has_all_its_examples() -> None:

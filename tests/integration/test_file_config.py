@@ -127,5 +127,5 @@ def test_another_file_system_is_used_by_its_url() -> None:
 
 def test_a_bucket_that_cannot_be_is_refused_when_constructing() -> None:
     """Before anything is sent."""
-    with pytest.raises(ConfigError, match="names? of a bucket"):
+    with pytest.raises(ConfigError, match="no name of a bucket"):
         FileBackend("s3://")

@@ -1,4 +1,7 @@
-"""Results and events on their own, on every store; `tests/contract` runs whole backends."""
+"""Results and events by themselves, in a file system without conditional writes.
+
+`tests/contract` runs whole backends on the other stores.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,12 @@ from omniq.results import FileResultStorage
 from omniq.storage.base import BaseEventStorage, BaseResultStorage
 from omniq.storage.file.location import Location
 from omniq.testing.contract import EventContract, ResultContract
+from tests.objectstore.conftest import STORES
+
+
+@pytest.fixture
+def location() -> Location:
+    return STORES["memory"]()
 
 
 class TestResults(ResultContract):

@@ -170,24 +170,18 @@ def running(store: str, folder: Path) -> Generator[Server]:
         server.stop()
 
 
-def place_on(store: str, url: str) -> Place:
-    """Return a new, empty folder on a server of one's own."""
-    make, options = {
-        "s3": (_make_s3_bucket, s3_options),
-        "gcs": (_make_gcs_bucket, gcs_options),
-        "azure": (_make_azure_container, azure_options),
-    }[store]
-    make.__wrapped__(url)
-    return Place(f"{BUCKET}/{uuid4().hex}", store, options(url))
+def make_bucket(name: str) -> None:
+    """Make a bucket on the shared S3 server, if there is none of that name."""
+    _make_s3_bucket(s3_url(), name)
 
 
 @cache
-def _make_s3_bucket(url: str) -> None:
+def _make_s3_bucket(url: str, name: str = BUCKET) -> None:
     from s3fs import S3FileSystem
 
     files: Any = S3FileSystem(skip_instance_cache=True, **s3_options(url))
-    if not files.exists(BUCKET):
-        files.mkdir(BUCKET)
+    if not files.exists(name):
+        files.mkdir(name)
 
 
 @cache

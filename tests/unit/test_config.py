@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from omniq import CapabilityError, ConfigError, OmniQ
+from omniq import ConfigError, OmniQ
+from omniq.app.stores import Sources, Stores
 from omniq.backend.file import FileBackend
 from omniq.backend.memory import MemoryBackend
 from omniq.backend.sqlite import SQLiteBackend
@@ -283,9 +284,9 @@ def test_yaml_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPatc
 
 def test_an_object_store_may_keep_one_component() -> None:
     """Its class is chosen by the URL; constructing does no I/O."""
-    q = OmniQ(results="s3://bucket/x", tasks="memory://")
+    stores = Stores(Sources(results="s3://bucket/x", tasks="memory://"))
 
-    assert "s3://bucket/x" in repr(q.results)
+    assert "s3://bucket/x" in repr(stores.results)
 
 
 @pytest.mark.parametrize(

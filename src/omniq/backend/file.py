@@ -102,7 +102,9 @@ class FileBackend(BaseBackend):
     def _make_results(self) -> BaseResultStorage:
         results_dir = self.config.results_dir
         if self.driver is None:
-            return FileResultStorage(self.location.local_path(), results_dir=results_dir, **self._options())
+            return FileResultStorage(
+                self.location.local_path(), results_dir=results_dir, **self._options()
+            )
         from omniq.storage.objectstore.results import ObjectResultStorage
 
         return ObjectResultStorage(self.driver, results_dir=results_dir, **self._formats())
@@ -110,7 +112,9 @@ class FileBackend(BaseBackend):
     def _make_events(self) -> BaseEventStorage:
         events_dir = self.config.events_dir
         if self.driver is None:
-            return FileEventStorage(self.location.local_path(), events_dir=events_dir, **self._options())
+            return FileEventStorage(
+                self.location.local_path(), events_dir=events_dir, **self._options()
+            )
         from omniq.storage.objectstore.events import ObjectEventStorage
 
         return ObjectEventStorage(self.driver, events_dir=events_dir, **self._formats())
