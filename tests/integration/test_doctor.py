@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -204,3 +206,23 @@ def test_command_ends_with_3_when_a_store_is_out_of_reach(
     """As every other command does."""
     assert execute(["doctor", f"sqlite:///{tmp_path}/no/x.db"]) == 3
     assert "cannot be used" in capsys.readouterr().out
+
+
+async def test_a_store_that_searches_for_ever_is_asked_for_moments_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Some must look through all tasks to find those of a status; the doctor does not wait."""
+    monkeypatch.setattr("omniq.doctor.tasks.LOOK_SECONDS", 0.05)
+
+    class Slow(MemoryQueue):
+        async def _find(self, *args: Any, **options: Any) -> Any:
+            await asyncio.Event().wait()
+
+    url = "memory://"
+    app = OmniQ(tasks=Slow(), results=url, events=url, schedules=url)
+    async with app:
+        await app.task_function("jobs.send").options(delay=10).enqueue(1)
+        level, text = only(await look(app, later=LATER))
+
+    assert level == "broken"
+    assert "1 tasks wait, one of them for 290 s" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -18,6 +19,9 @@ PATIENCE = timedelta(seconds=60)
 POISON_DAYS = 1
 LOOKED_AT = 1000
 """So many tasks of each kind are looked at; a store may hold millions."""
+LOOK_SECONDS = 5.0
+"""A store that cannot find tasks by their status looks through all of them for so long at most."""
+QUEUES_LOOKED_AT = 100
 _WAITING = (TaskStatus.PENDING, TaskStatus.SCHEDULED)
 
 
@@ -36,30 +40,53 @@ async def task_findings(
     queue: BaseQueue, events: BaseEventStorage | None, now: datetime
 ) -> list[Finding]:
     """Return what is found about tasks; less where their history is out of reach."""
-    running = await _some(queue, TaskStatus.RUNNING)
+    counts = await queue.counts()
+    running = await _some(queue, counts, TaskStatus.RUNNING)
     seen = _Seen(
         now=now,
-        counts=await queue.counts(),
+        counts=counts,
         paused=await queue.paused(),
         running=running,
-        scheduled=await _some(queue, TaskStatus.SCHEDULED),
+        scheduled=await _some(queue, counts, TaskStatus.SCHEDULED),
         workers_alive=any(not _is_overdue(task, now) for task in running)
         or (events is not None and await _started_lately(events, now)),
     )
-    found = _paused(seen) + _abandoned(seen) + _parked(seen)
-    found += await _waiting(queue, seen)
+    abandoned = _abandoned(seen)
+    found = _paused(seen) + abandoned + _parked(seen)
+    told = {item.component for item in abandoned}
+    for name in _busiest(seen):
+        if f"queue {name}" not in told:
+            found += await _waiting(queue, name, seen)
     if events is not None:
         found += await _given_up(events, now)
     if found:
         return found
     waiting = sum(_number_waiting(seen, name) for name in seen.counts)
-    return [fine("tasks", f"{waiting:,} waiting, {len(running):,} running, none overdue")]
+    working = sum(by_status.get(TaskStatus.RUNNING, 0) for by_status in counts.values())
+    return [fine("tasks", f"{waiting:,} waiting, {working:,} running, none overdue")]
 
 
-async def _some(queue: BaseQueue, status: TaskStatus, name: str | None = None) -> list[Task]:
+async def _some(
+    queue: BaseQueue, counts: Counts, status: TaskStatus, name: str | None = None
+) -> list[Task]:
+    """Return up to a thousand tasks; none where there are none, or finding them takes too long."""
+    names = counts if name is None else (name,)
+    if not any(counts.get(one, {}).get(status) for one in names):
+        return []
     queues = frozenset({name} if name else ())
     where = TaskFilter(statuses=frozenset({status}), queues=queues)
-    return await queue.find(where, limit=LOOKED_AT)
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            return await queue.find(where, limit=LOOKED_AT)
+    except TimeoutError:
+        return []
+
+
+def _busiest(seen: _Seen) -> list[str]:
+    """Return the queues that may run, those with the most tasks first."""
+    names = sorted(seen.counts.keys() - seen.paused)
+    names.sort(key=lambda name: -_number_waiting(seen, name))
+    return sorted(names[:QUEUES_LOOKED_AT])
 
 
 async def _started_lately(events: BaseEventStorage, now: datetime) -> bool:
@@ -110,26 +137,27 @@ def _parked(seen: _Seen) -> list[Finding]:
     ]
 
 
-async def _waiting(queue: BaseQueue, seen: _Seen) -> list[Finding]:
-    """Say in which queues tasks wait that could run."""
-    found: list[Finding] = []
-    for name in sorted(seen.counts.keys() - seen.paused):
-        pending = seen.counts[name].get(TaskStatus.PENDING)
-        tasks = await _some(queue, TaskStatus.PENDING, name) if pending else []
-        ready = [_ready_at(task) for task in tasks if _never_ran(task)]
-        ready += [
-            task.due_at
-            for task in seen.scheduled
-            if task.queue_name == name and task.due_at and not lifecycle.is_parked(task)
-        ]
-        oldest = min(ready, default=seen.now)
-        if seen.now - oldest > PATIENCE:
-            found.append(_unserved(name, seen, (seen.now - oldest).total_seconds()))
-    return found
+async def _waiting(queue: BaseQueue, name: str, seen: _Seen) -> list[Finding]:
+    """Say whether tasks of a queue wait that could run."""
+    tasks = await _some(queue, seen.counts, TaskStatus.PENDING, name)
+    ready = [_ready_at(task) for task in tasks if _never_ran(task)]
+    due_at = await _next_due(queue, name)
+    oldest = min(ready if due_at is None else [*ready, due_at], default=seen.now)
+    if seen.now - oldest <= PATIENCE:
+        return []
+    return [_unserved(name, seen, (seen.now - oldest).total_seconds())]
+
+
+async def _next_due(queue: BaseQueue, name: str) -> datetime | None:
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            return await queue.next_due([name])
+    except TimeoutError:
+        return None
 
 
 def _unserved(name: str, seen: _Seen, seconds: float) -> Finding:
-    text = f"{_number_waiting(seen, name):,} tasks wait, one of them for {seconds:,.0f} s, "
+    text = f"{max(1, _number_waiting(seen, name)):,} tasks wait, one of them for {seconds:,.0f} s, "
     if seen.workers_alive:
         return risk(
             f"queue {name}",

@@ -213,6 +213,15 @@ class TaskStore(Component, ABC):
         store = await self._serving()
         return await store._paused()
 
+    async def next_due(self, queues: Sequence[str]) -> datetime | None:
+        """Return the earliest `due_at` of a SCHEDULED or RUNNING task of these queues, if any.
+
+        One in the past is a task that nobody has claimed yet, or whose lease nobody took over.
+        """
+        names = check_queues(queues)
+        await self.connect()
+        return await self._next_due(names)
+
     async def wait(self, queues: Sequence[str], timeout: float) -> None:
         """Return when work may be there, after `timeout` seconds at the latest.
 
@@ -261,6 +270,7 @@ class TaskStore(Component, ABC):
     purge_sync = blocking(purge)
     set_paused_sync = blocking(set_paused)
     paused_sync = blocking(paused)
+    next_due_sync = blocking(next_due)
     wait_sync = blocking(wait)
     wait_final_sync = blocking(wait_final)
     announce_sync = blocking(announce)

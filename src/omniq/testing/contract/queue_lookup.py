@@ -51,6 +51,19 @@ class LookupContract:
         assert [task.id for task in found if task] == ["a"]
         assert len(found) == 2501
 
+    async def test_next_due_is_the_earliest_moment_of_its_queues(self, queue: BaseQueue) -> None:
+        """Of delayed tasks and of leases; one that is over by now stays it until claimed."""
+        assert await queue.next_due(["default"]) is None
+        moment, later = utcnow() - timedelta(hours=1), utcnow() + timedelta(hours=1)
+        await insert(queue, make_task("late", run_at=later), make_task("ready"))
+        await insert(queue, make_task("other", queue_name="other"))
+        assert await queue.next_due(["default"]) == later
+
+        await claim_one(queue, now=moment, lease_seconds=60)
+
+        assert await queue.next_due(["default"]) == moment + timedelta(seconds=60)
+        assert await queue.next_due(["other"]) is None
+
     async def test_find_pages_by_id(self, queue: BaseQueue) -> None:
         """Pages neither overlap nor leave out, whatever comes and goes in between."""
         await insert(queue, *make_tasks(25))
