@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from omniq.backend.redis import RedisBackend
 from omniq.clock import utcnow
 from omniq.exceptions import StorageError, StorageUnavailableError
 from omniq.models import Task, TaskEvent, TaskResult
 from omniq.storage.redis import RedisQueue, RedisResultStorage, RedisServer
+from tests.servers.debian import Program
 from tests.servers.process import Server, answers, free_port
 from tests.servers.redis import (
+    cluster_url,
     namespace,
     port_of,
+    redis7,
+    redis7_url,
     redis_program,
     redis_url,
     running_redis,
@@ -28,8 +33,10 @@ from tests.servers.redis import (
 
 
 @pytest.fixture
-async def backend() -> AsyncIterator[RedisBackend]:
-    async with RedisBackend(redis_url(), namespace=namespace()) as backend:
+async def backend(request: pytest.FixtureRequest) -> AsyncIterator[RedisBackend]:
+    """On the shared server, or on that of the parameter."""
+    url: Callable[[], str] = getattr(request, "param", redis_url)
+    async with RedisBackend(url(), namespace=namespace()) as backend:
         yield backend
 
 
@@ -39,25 +46,19 @@ def task(**fields: Any) -> Task:
 
 async def keys(server: RedisServer) -> dict[str, int]:
     """All keys of the namespace and the milliseconds they have to live (-1: for ever)."""
-    names = [key.decode() async for key in scan(server)]
-    return {name: await server.call("PTTL", name) for name in names}
-
-
-async def scan(server: RedisServer) -> AsyncIterator[bytes]:
-    cursor: Any = 0
-    while True:
-        cursor, found = await server.call(
-            "SCAN", cursor, "MATCH", f"{server.prefix}*", "COUNT", 500
-        )
-        for key in found:
-            yield key
-        if not int(cursor):
-            return
+    left: dict[str, int] = {}
+    for host, port in server.address.hosts:
+        node: Any = Redis(host=host, port=port)
+        async with node:
+            async for key in node.scan_iter(f"{server.prefix}*", count=500):
+                left[key.decode()] = await node.pttl(key)
+    return left
 
 
 class TestKeys:
     """What is left on the server, and for how long."""
 
+    @pytest.mark.parametrize("backend", [redis_url, redis7_url, cluster_url], indirect=True)
     async def test_a_finished_and_purged_life_leaves_no_key_without_a_lifetime(
         self, backend: RedisBackend
     ) -> None:
@@ -154,14 +155,26 @@ class TestDurability:
         ):
             await RedisQueue(server.url, durability="fsync").connect()
 
-    async def test_replica_needs_a_replica(self, tmp_path: Path) -> None:
+    async def test_fsync_needs_a_server_that_can_tell(self) -> None:
+        """Redis 7.0 has no WAITAOF."""
+        with pytest.raises(StorageError, match=r"version 7\.2"):
+            await RedisQueue(redis7_url(), durability="fsync").connect()
+
+    @pytest.mark.parametrize("made_by", [None, redis7], ids=["valkey", "redis7"])
+    async def test_replica_needs_a_replica(
+        self, tmp_path: Path, made_by: Callable[[], Program] | None
+    ) -> None:
         """With one it confirms each write; without it the write is refused as unconfirmed."""
         (tmp_path / "one").mkdir()
         (tmp_path / "two").mkdir()
-        with running_redis(tmp_path / "one", "--repl-diskless-sync-delay", "0") as primary:
+        program = made_by() if made_by else None
+        with running_redis(
+            tmp_path / "one", "--repl-diskless-sync-delay", "0", made_by=program
+        ) as primary:
             with pytest.raises(StorageError, match="needs a connected replica"):
                 await RedisQueue(primary.url, durability="replica").connect()
-            replica = start_redis(tmp_path / "two", "--replicaof", f"127.0.0.1 {port_of(primary)}")
+            of = ("--replicaof", f"127.0.0.1 {port_of(primary)}")
+            replica = start_redis(tmp_path / "two", *of, made_by=program)
             try:
                 queue = RedisQueue(primary.url, durability="replica", timeout_seconds=2)
                 await connected(queue)

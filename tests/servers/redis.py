@@ -95,9 +95,9 @@ def start_redis(folder: Path, *options: str, made_by: Program | None = None) -> 
 
 
 @contextmanager
-def running_redis(folder: Path, *options: str) -> Generator[Server]:
-    """Run a server of one's own, to be broken at will."""
-    server = start_redis(folder, *options)
+def running_redis(folder: Path, *options: str, made_by: Program | None = None) -> Generator[Server]:
+    """Run a server of one's own, to be broken at will; arguments as of `start_redis`."""
+    server = start_redis(folder, *options, made_by=made_by)
     try:
         yield server
     finally:
