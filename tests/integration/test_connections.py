@@ -197,10 +197,39 @@ async def test_a_lost_answer_to_a_settle_ends_the_task_once(
         assert await queue.counts() == {"default": counts}
 
 
-def quiet_queue(name: str, engine: Engine, between: Proxy) -> BaseQueue:
+@pytest.mark.parametrize("passed", LOST_AFTER)
+async def test_a_settle_that_is_cut_off_and_repeated_frees_the_children(
+    name: str, engine: Engine, between: Proxy, passed: int
+) -> None:
+    """Wherever the server went away: who tries again makes what is left to do."""
+    async with quiet_queue(name, engine, between, **SOON[name]) as queue:
+        await queue.enqueue_many([task("a"), Task(func="c", id="c", depends_on=("a",))])
+        held = await queue.dequeue()
+        assert held is not None
+        between.lose_reply(after=passed)
+        between.replies_to_lose = 1_000
+        with suppress(StorageUnavailableError):
+            await queue.complete(held)
+        between.lose_reply(after=None)
+
+        async def repeated() -> bool:
+            with suppress(StorageUnavailableError):
+                with suppress(LeaseLostError):
+                    await queue.complete(held)
+                return True
+            return False
+
+        await wait_until(repeated, description="the server is back")
+        child = await queue.dequeue()
+
+        assert child is not None
+        assert child.id == "c"
+
+
+def quiet_queue(name: str, engine: Engine, between: Proxy, **options: Any) -> BaseQueue:
     """A queue whose every answer is one to a call of the test."""
     alone: dict[str, Any] = {"listen": False, "pool_size": 1} if name == "postgres" else {}
-    return queue_at(name, engine.store_through(between.port), **alone)
+    return queue_at(name, engine.store_through(between.port), **alone, **options)
 
 
 class Visitors:

@@ -310,6 +310,23 @@ class TestLimits:
         }
 
 
+async def test_what_a_crashed_server_brought_back_is_removed() -> None:
+    """A server that is killed may forget its last deletions: what they removed counts as a task."""
+    space = namespace()
+    async with NATSQueue(nats_url(), namespace=space) as queue:
+        await queue.enqueue(task("a"))
+        held = await queue.dequeue()
+        assert held is not None
+        (before,) = await queue.stream.last([queue.shelf.places.anywhere("a")])
+        await queue.complete(held)
+        await queue.stream.publish([Frame(before.subject, before.data)])
+        assert await queue.counts() == {"default": {TaskStatus.COMPLETED: 1, TaskStatus.RUNNING: 1}}
+
+    async with NATSQueue(nats_url(), namespace=space) as queue:
+        assert await queue.dequeue() is None
+        assert await queue.counts() == {"default": {TaskStatus.COMPLETED: 1}}
+
+
 async def enqueue_each(queue: BaseQueue, tasks: list[Task]) -> None:
     for one in tasks:
         await queue.enqueue(one)

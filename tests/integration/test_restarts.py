@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,21 +46,26 @@ class Rhythm(NamedTuple):
     lease_seconds: float = 30
 
 
-async def storm_over(server: Server, folder: Path, rhythm: Rhythm) -> tuple[History, list[float]]:
-    """Run four workers and a producer while the server comes and goes.
+async def storm_over(
+    url: str, servers: Sequence[Server], folder: Path, rhythm: Rhythm
+) -> tuple[History, list[float]]:
+    """Run four workers and a producer while the servers, in turn, come and go.
 
-    Returns the history, and after how many seconds each return of the server was noticed.
+    Returns the history, and after how many seconds each return of a server was noticed.
     """
     rng, seen, over = random.Random(5), list[Seen](), asyncio.Event()
     async with (
-        OmniQ(server.url) as app,
-        storm_of(folder, server.url, workers=4, lease_seconds=rhythm.lease_seconds) as storm,
+        OmniQ(url) as app,
+        storm_of(folder, url, workers=4, lease_seconds=rhythm.lease_seconds) as storm,
     ):
         watching = asyncio.create_task(watch(app, seen))
         producing = asyncio.create_task(produce_until(over, app, rng))
         try:
             await wait_until(lambda: len(pids(storm.runs())) == 4, description="all are at work")
-            noticed = [await kill_and_start(server, storm, rhythm) for _ in range(rhythm.kills)]
+            noticed = [
+                await kill_and_start(servers[n % len(servers)], storm, rhythm)
+                for n in range(rhythm.kills)
+            ]
         finally:
             over.set()
         enqueued = await producing
@@ -114,7 +119,7 @@ async def test_a_server_that_is_killed_again_and_again_loses_nothing(
 ) -> None:
     """Each acknowledged task ends, once, and the same processes work on after each return."""
     rhythm = Rhythm(2, up_seconds=1, down_seconds=0.5, lease_seconds=12)
-    history, _ = await storm_over(server, tmp_path, rhythm)
+    history, _ = await storm_over(server.url, [server], tmp_path, rhythm)
 
     assert_all_well(history)
 
@@ -123,7 +128,8 @@ async def test_a_server_that_is_killed_again_and_again_loses_nothing(
 @pytest.mark.timeout(900)
 async def test_a_long_storm_of_restarts(server: Server, tmp_path: Path) -> None:
     """Ten times; and each time work goes on within five seconds of the server's return."""
-    history, noticed = await storm_over(server, tmp_path, Rhythm(10, up_seconds=4, down_seconds=3))
+    rhythm = Rhythm(10, up_seconds=4, down_seconds=3)
+    history, noticed = await storm_over(server.url, [server], tmp_path, rhythm)
 
     print(f"{len(history.stored)} tasks; back after", *(f"{seconds:.2f}" for seconds in noticed))
     assert_all_well(history)

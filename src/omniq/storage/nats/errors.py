@@ -89,6 +89,8 @@ def translated(error: BaseException, place: str) -> StorageError:
         return StorageUnavailableError(f"{text}no answer in time")
     if kind == "NoServersError":
         return StorageUnavailableError(f"{text}it cannot be reached")
+    if "expecting INFO" in message:
+        return StorageUnavailableError(f"{text}what answers there hung up, or is no NATS server")
     if isinstance(error, OSError) or kind in {"WireLostError", "ConnectionClosedError"}:
         return StorageUnavailableError(f"{text}{message or kind}")
     return StorageError(f"{text}{message or kind}")
