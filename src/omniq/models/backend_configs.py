@@ -17,11 +17,18 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from omniq.exceptions import ConfigError
-from omniq.models.masking import masked
+from omniq.models.masking import masked, masked_options
 
 ENTRY_POINT_GROUP = "omniq.backends"
 DEFAULT_BASE_DIR = "omniq_data"
 Format = Literal["json", "msgpack", "pickle"]
+
+
+def shown(config: msgspec.Struct) -> str:
+    """Return a configuration fit to be shown: passwords, tokens and keys replaced by ``***``."""
+    said = {n: v for n, v in msgspec.structs.asdict(config).items() if v is not UNSET}
+    fields = ", ".join(f"{name}={value!r}" for name, value in masked_options(said).items())
+    return f"{type(config).__name__}({fields})"
 
 
 class BackendConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -40,6 +47,9 @@ class BackendConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, om
             for name in self.__struct_fields__
             if (value := getattr(self, name)) is not UNSET
         }
+
+    def __repr__(self) -> str:
+        return shown(self)
 
 
 class MemoryConfig(BackendConfig):
@@ -158,6 +168,9 @@ class FileConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     compression: Literal["none", "zlib"] = "none"
     durability: Literal["full", "fast"] = "full"
     allow_network: bool = False
+
+    def __repr__(self) -> str:
+        return shown(self)
 
     @property
     def location(self) -> str:
