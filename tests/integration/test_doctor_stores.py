@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from omniq import OmniQ
 from omniq.backend.file import FileBackend
@@ -279,6 +280,41 @@ class TestNATS:
             texts = [text for _, text in bad(await queue.findings())]
 
         assert any("a limit of number" in text for text in texts)
+
+
+class TestObjectStores:
+    """What the probe found, and records that cannot be read."""
+
+    async def test_a_store_without_conditions_is_for_one_worker(self) -> None:
+        """Nothing would keep a second one from running the same tasks."""
+        async with FileBackend(f"memory://doctor-{namespace()}") as backend:
+            level, text = only(await backend.findings())
+
+        assert level == "risk"
+        assert "does not honour conditional writes" in text
+
+    async def test_a_damaged_record_is_told_by_who_meets_it_and_ever_after(self) -> None:
+        """It is set aside as an object of its own."""
+        place = f"memory://doctor-{namespace()}"
+        async with FileBackend(place) as backend:
+            queue = backend.get_task_queue()
+            for name in ("good", "torn"):
+                await queue.enqueue(Task(func="jobs.send", id=name))
+        files: Any = MemoryFileSystem()
+        for key in files.find(place.removeprefix("memory://")):
+            files.pipe(key, files.cat(key).replace(b'"torn"', b'"t--n"'))
+
+        async with FileBackend(place) as backend:
+            met = bad(await backend.findings())
+            assert await backend.get_task_queue().get_task("good") is not None
+        for key in files.find(place.removeprefix("memory://")):
+            if ".damaged" not in key and b'"t--n"' in files.cat(key):
+                files.pipe(key, files.cat(key).replace(b'"t--n"', b'"torn"'))
+        async with FileBackend(place) as backend:
+            later = bad(await backend.findings())
+
+        assert any(level == "broken" and "is damaged" in text for level, text in met)
+        assert any(level == "risk" and "1 damaged records" in text for level, text in later)
 
 
 async def test_components_of_one_store_are_looked_at_once(tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ class ObjectQueue(BaseQueue):
         return self._log.now() if self._log.driver.is_conditional else None
 
     async def _findings(self) -> list[Finding]:
-        return [self._conditions(), *self._damages()]
+        return [self._conditions(), *await self._damages()]
 
     def _conditions(self) -> Finding:
         """Say what the probe at the start has shown."""
@@ -230,8 +230,9 @@ class ObjectQueue(BaseQueue):
             "run a single worker, or use S3, Google Cloud Storage, Azure or a server backend",
         )
 
-    def _damages(self) -> list[Finding]:
-        return [
+    async def _damages(self) -> list[Finding]:
+        """Report what this process could not read, and what others set aside before."""
+        found = [
             broken(
                 repr(self),
                 f"a record of {damage.key} is damaged: {damage.line[:200]!r}",
@@ -239,6 +240,16 @@ class ObjectQueue(BaseQueue):
             )
             for damage in self._log.damages
         ]
+        keys = [] if found else await self._log.set_aside()
+        if keys:
+            found.append(
+                risk(
+                    repr(self),
+                    f"{len(keys):,} damaged records were set aside: {', '.join(keys[:3])}",
+                    "look at them; enqueue anew what is worth it, then delete the objects",
+                )
+            )
+        return found
 
 
 def frugal(capabilities: Capabilities) -> Capabilities:

@@ -58,6 +58,10 @@ class LogService(Generic[S]):
         """The records that cannot be read, as far as this process met them."""
         return [] if self._session is None else list(self._session.log.damages)
 
+    async def set_aside(self) -> list[str]:
+        """Return the keys of records that could not be read, whoever met them; a page at most."""
+        return [entry.key for entry in await self.driver.list(f"{self._folder}/.damaged/")]
+
     def now(self) -> datetime:
         """Return the time by the clock of the store."""
         return utcnow() + self.offset
