@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from omniq import ConfigError, OmniQ, Task, TaskStatus
+from omniq import ConfigError, OmniQ, Schedule, ScheduleType, Task, TaskStatus
 from omniq.backend.sqlite import SQLiteBackend
 from omniq.migration import MigrationError, migrate, move
 from omniq.models.config import OmniQConfig
@@ -211,6 +212,54 @@ def test_a_mark_of_another_kind_is_told() -> None:
     task.metadata = {"elsewhere": 1}
     with pytest.raises(ConfigError, match="cannot be read"):
         read_marker(task)
+
+
+def in_another_program(act: Callable[[], object]) -> None:
+    """Do something while the mover stands still: in a thread, as its event loop is held."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(act).result()
+
+
+async def test_a_schedule_saved_by_a_program_that_just_started_is_not_left(q: OmniQ) -> None:
+    """It saves it where it was, as others may not know of the move yet; the mover looks again."""
+    handle = await q.enqueue("f")
+    await q.cancel(handle.id)
+    saved: list[str] = []
+
+    def save() -> None:
+        with SQLiteBackend("old.db") as raw:
+            schedule = Schedule(schedule_type=ScheduleType.INTERVAL, func="f", interval_seconds=60)
+            saved.append(raw.get_schedule_storage().save_schedule_sync(schedule).id)
+
+    def tell(kind: str, done: int, total: int | None) -> None:
+        if kind == "finished tasks" and not saved:  # the schedules were taken along long before
+            in_another_program(save)
+
+    moved = await move("old.db", "new.db", progress=tell)
+
+    assert moved.schedules == 1
+    assert [item.id for item in await q.schedule_storage.list_schedules()] == saved
+
+
+async def test_schedules_stay_in_use_until_everybody_knows(q: OmniQ) -> None:
+    """Then they are taken along, wherever the mover is."""
+    await q.enqueue("f")
+    schedule = await q.schedule("f", every=60)
+    seen: list[bool] = []
+
+    def look() -> None:
+        with OmniQ("sqlite:///old.db") as started, SQLiteBackend("old.db") as raw:
+            assert started.schedule_storage.get_schedule_sync(schedule.id) is not None
+            here = raw.get_schedule_storage().get_schedule_sync(schedule.id)
+            seen.append(here is not None)
+
+    def tell(kind: str, done: int, total: int | None) -> None:
+        if kind == "settling" or (kind == "tasks" and len(seen) == 1):
+            in_another_program(look)
+
+    await move("old.db", "new.db", progress=tell)
+
+    assert seen == [True, False]
 
 
 async def test_an_application_reads_the_mark_once_in_a_while(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +28,7 @@ from omniq.migration.verifying import Digest, verified_move
 from omniq.models.config import OmniQConfig
 from omniq.models.task import Task, TaskStatus
 from omniq.moving import times
-from omniq.moving.marker import Marker, done, marker_task, read_marker
+from omniq.moving.marker import Marker, done, marker_task, read_marker, settled
 from omniq.moving.parking import MOVE
 from omniq.moving.stores import MovingSchedules
 from omniq.moving.transfer import Transfer
@@ -187,13 +188,20 @@ class _Hold:
         if self._is_lost:
             raise MigrationError("the lease of the move was lost, another one may be at work")
 
+    async def settle(self) -> None:
+        """Say that everybody knows of the move."""
+        await self._write(settled)
+
     async def finish(self) -> None:
         """Say that the source is not needed any more."""
+        await self._write(done)
+        self._task = None
+
+    async def _write(self, change: Callable[[Task], Task]) -> None:
         assert self._task is not None  # noqa: S101 - held
-        if not all(await self._queue.swap([Change(self._task, done(self._task))])):
+        if not all(await self._queue.swap([Change(self._task, change(self._task))])):
             self._is_lost = True
             self.check()
-        self._task = None
 
     async def _keep(self, task: Task) -> None:
         lease = Lease(task.id, task.claim_count, task.lease_token or "")
@@ -224,11 +232,16 @@ class _Mover:
         """Move all; return what was done."""
         self._tell("settling", 0, None)
         await asyncio.sleep(times.settle_seconds(self._old.tasks.capabilities))
+        await self._hold.settle()
+        settled_at = time.monotonic()
         for queue_name in await self._old.tasks.paused():
             await self._new.tasks.set_paused(queue_name, True)
         await self._transfer.recover()
         await self._drain()
         await self._copy()
+        # Whoever did not know that all know may have saved a schedule in the source until now.
+        valid_until = settled_at + times.settle_seconds(self._old.tasks.capabilities)
+        await asyncio.sleep(max(0.0, valid_until - time.monotonic()))
         await self._drain()
         if verify:
             await self._verify()

@@ -26,11 +26,13 @@ class Marker(msgspec.Struct, frozen=True):
         target: the configuration of the target, as `OmniQConfig.from_dict` takes it.
         places: for each component that moves, which place it is in, see `Stores.places`. One that
             is not named stays where it is.
+        is_settled: whether everybody knows of the move, so that schedules can be taken along.
         is_done: whether the source is empty, so that only the target is used.
     """
 
     target: dict[str, Any]
     places: dict[str, str]
+    is_settled: bool = False
     is_done: bool = False
 
 
@@ -52,8 +54,18 @@ def read_marker(task: Task | None) -> Marker | None:
         said = msgspec.convert(task.metadata, Marker)
     except msgspec.ValidationError as error:
         raise ConfigError(f"the mark that this store moves cannot be read: {error}") from error
-    done = task.status is TaskStatus.SCHEDULED and task.due_at == FAR
-    return msgspec.structs.replace(said, is_done=done)
+    return msgspec.structs.replace(
+        said,
+        is_settled=task.progress is not None,
+        is_done=task.status is TaskStatus.SCHEDULED and task.due_at == FAR,
+    )
+
+
+def settled(task: Task) -> Task:
+    """Return the marker, claimed by the mover, once everybody knows of it."""
+    after = copy(task)
+    after.progress = 1.0
+    return after
 
 
 def done(task: Task) -> Task:

@@ -63,7 +63,7 @@ class Follower:
             return component
         if self._marker.is_done:
             return cast("C", await getattr(self._target, name)._serving())
-        if name == "schedules" and time.monotonic() < self._settled_at:
+        if name == "schedules" and not self._has_settled():
             return component
         return cast("C", self._stand_ins[name])
 
@@ -103,6 +103,11 @@ class Follower:
             is_over = marker is not None and marker.is_done
             valid_until = asked_at + times.valid_seconds(self._costs)
             self._valid_until = float("inf") if is_over else valid_until
+
+    def _has_settled(self) -> bool:
+        """Whether nobody uses the schedules of the source any more."""
+        said = self._marker is not None and self._marker.is_settled
+        return said or time.monotonic() >= self._settled_at
 
     def _knows(self, name: str, marker: Marker) -> bool:
         """Whether the mover found this component where this application has it."""
