@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -36,10 +37,20 @@ from omniq.storage.base import Component
 from omniq.testing.waiting import wait_until
 from tests.servers.nats import namespace as nats_namespace
 from tests.servers.nats import nats_url
+from tests.servers.objects import s3_place
 from tests.servers.postgres import postgres_url, schema
 from tests.servers.redis import namespace, redis_url
 
 Place = Callable[[Path], Any]
+
+
+def in_s3() -> StorageBackendConfig:
+    """A new, empty folder in S3."""
+    place = s3_place()
+    options = {"storage_options": place.fs_kwargs}
+    return StorageBackendConfig("s3", f"s3://{place.base_dir}", options)
+
+
 PLACES: dict[str, Place] = {
     "memory": lambda folder: MemoryConfig(),
     "sqlite": lambda folder: SQLiteConfig(database_path=str(folder / "q.db"), durability="fast"),
@@ -47,9 +58,9 @@ PLACES: dict[str, Place] = {
     "redis": lambda folder: RedisConfig(url=redis_url(), namespace=namespace()),
     "postgres": lambda folder: PostgreSQLConfig(dsn=postgres_url(), schema=schema()),
     "nats": lambda folder: NATSConfig(servers=nats_url(), namespace=nats_namespace()),
-    "apart": lambda folder: SQLiteConfig(database_path=str(folder / "q.db"), namespace="apart"),
+    "s3": lambda folder: in_s3(),
 }
-"""By name; `apart` is the file of `sqlite` with other tables. A prime number makes few mixes do."""
+"""By name. A prime number of them makes few mixes do."""
 COMPONENTS = ("task_queue", "result_storage", "event_storage", "schedule_storage")
 
 
@@ -227,6 +238,10 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 def with_servers_of_this_test(text: str) -> str:
     """Return a deployment configuration, its servers replaced by those that run here."""
+    if "s3://" in text:
+        place = s3_place()
+        options = f"config: {{storage_options: {json.dumps(place.fs_kwargs)}}}"
+        text = text.replace("url: s3://my-bucket/jobs", f"url: s3://{place.base_dir}\n  {options}")
     return (
         text.replace("postgresql://omniq@localhost:5432/omniq", postgres_url())
         .replace("schema: omniq", f"schema: {schema()}")
