@@ -67,6 +67,11 @@ def run_blocking(call: Callable[[], Awaitable[R]], name: str) -> R:
         raise
 
 
+def run_soon(call: Callable[[], Awaitable[object]]) -> None:
+    """Run a coroutine function in the background loop; nobody waits for it."""
+    _portal.get().start_task_soon(call)
+
+
 def refuse_in_loop(name: str) -> None:
     """Refuse to block a thread where an event loop runs.
 

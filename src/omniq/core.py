@@ -273,22 +273,46 @@ class OmniQ(Operations):
         call = partial(self.task_function(target).enqueue, *args, **kwargs)
         return run_blocking(call, "OmniQ.enqueue")
 
-    async def enqueue_task(self, task: Task) -> TaskHandle[Any]:
+    async def enqueue_task(self, task: Task, *, connection: object = None) -> TaskHandle[Any]:
         """Store a task made by hand; return the handle of the one that now stands for it.
+
+        Args:
+            task: whose function may be known to the workers only.
+            connection: in whose transaction it is stored, see `CallOptions`.
 
         Raises:
             ValidationError: a field is bad; nothing is stored.
             TaskExistsError: the id is taken.
             NotFoundError: a task in `depends_on` does not exist.
         """
+        if connection is not None:
+            return (await self.enqueue_tasks([task], connection=connection))[0]
         return TaskHandle(self, await self.enqueuing.store(task, is_fresh=False))
 
-    async def enqueue_tasks(self, tasks: Iterable[Task]) -> list[TaskHandle[Any]]:
+    async def enqueue_tasks(
+        self, tasks: Iterable[Task], *, connection: object = None
+    ) -> list[TaskHandle[Any]]:
         """Store tasks made by hand in one batch; return a handle for each, in order.
 
         Raises as `enqueue_task`; a bad field is found before anything is stored.
         """
-        ids = await self.enqueuing.store_many(list(tasks))
+        if connection is not None:
+            ids = await self.enqueuing.store_within(connection, list(tasks))
+        else:
+            ids = await self.enqueuing.store_many(list(tasks))
+        return [TaskHandle(self, task_id) for task_id in ids]
+
+    def enqueue_task_sync(self, task: Task, *, connection: object = None) -> TaskHandle[Any]:
+        """Block until `await enqueue_task(…)` is done and return its result."""
+        return self.enqueue_tasks_sync([task], connection=connection)[0]
+
+    def enqueue_tasks_sync(
+        self, tasks: Iterable[Task], *, connection: object = None
+    ) -> list[TaskHandle[Any]]:
+        """Block until `await enqueue_tasks(…)` is done and return its result."""
+        if connection is None:
+            return run_blocking(partial(self.enqueue_tasks, tasks), "OmniQ.enqueue_tasks")
+        ids = self.enqueuing.store_within_sync(connection, list(tasks))
         return [TaskHandle(self, task_id) for task_id in ids]
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
@@ -314,5 +338,3 @@ class OmniQ(Operations):
     save_schedules_sync = blocking(save_schedules)
     get_result_sync = blocking(get_result)
     schedule_sync = blocking(schedule)
-    enqueue_task_sync = blocking(enqueue_task)
-    enqueue_tasks_sync = blocking(enqueue_tasks)

@@ -93,8 +93,11 @@ class TaskFunction(Generic[P, R]):
             ValidationError: the function does not take these arguments, or they cannot be stored.
             TaskExistsError: the `task_id` asked for is taken.
             NotFoundError: a task in `depends_on` does not exist.
+            CapabilityError: there is a `connection`, and the tasks' store has no transactions.
         """
         task = self._make(args, kwargs)
+        if self.template.connection is not None:
+            return (await self._store_within([task]))[0]
         task_id = await self._app.enqueuing.store(task, is_fresh=self.template.is_fresh)
         return TaskHandle(self._app, task_id)
 
@@ -107,16 +110,23 @@ class TaskFunction(Generic[P, R]):
         Raises:
             ValidationError: a call does not fit (its place is told); nothing is stored.
         """
-        ids = await self._app.enqueuing.store_many(self._make_many(calls))
+        tasks = self._make_many(calls)
+        if self.template.connection is not None:
+            return await self._store_within(tasks)
+        ids = await self._app.enqueuing.store_many(tasks)
         return [TaskHandle(self._app, task_id) for task_id in ids]
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """Block until `await enqueue(…)` is done and return its result."""
+        if self.template.connection is not None:
+            return self._store_within_sync([self._make(args, kwargs)])[0]
         call = functools.partial(self.enqueue, *args, **kwargs)
         return run_blocking(call, f"{self.name}.enqueue")
 
     def enqueue_many_sync(self, calls: Iterable[Arguments]) -> list[TaskHandle[R]]:
         """Block until `await enqueue_many(…)` is done and return its result."""
+        if self.template.connection is not None:
+            return self._store_within_sync(self._make_many(calls))
         call = functools.partial(self.enqueue_many, calls)
         return run_blocking(call, f"{self.name}.enqueue_many")
 
@@ -124,6 +134,14 @@ class TaskFunction(Generic[P, R]):
         """Try again to make the classes in the annotations storable, where not all were found."""
         if not self._types_known:
             self._types_known = register_annotated(self.func)
+
+    async def _store_within(self, tasks: list[Task]) -> list[TaskHandle[R]]:
+        ids = await self._app.enqueuing.store_within(self.template.connection, tasks)
+        return [TaskHandle(self._app, task_id) for task_id in ids]
+
+    def _store_within_sync(self, tasks: list[Task]) -> list[TaskHandle[R]]:
+        ids = self._app.enqueuing.store_within_sync(self.template.connection, tasks)
+        return [TaskHandle(self._app, task_id) for task_id in ids]
 
     def _make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
         self._check(args, kwargs)

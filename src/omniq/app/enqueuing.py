@@ -12,6 +12,7 @@ from omniq.models.event import EventType, TaskEvent
 from omniq.models.task import Task
 from omniq.serialization import RecordCodec
 from omniq.storage.base import BaseEventStorage, BaseQueue
+from omniq.storage.queue import standing
 
 _SURELY_STORABLE_BYTES = 64 << 10
 _CHUNK = 1000
@@ -73,6 +74,23 @@ class Enqueuing:
         ]
         await self.log(EventType.ENQUEUED, stored, now)
         return standing
+
+    async def store_within(self, connection: object, tasks: Sequence[Task]) -> list[str]:
+        """Store tasks in a transaction of the caller's; return the id that stands for each.
+
+        ENQUEUED is logged if the events are kept in that database too: elsewhere, it might tell of
+        a task that never came to be.
+        """
+        inserted = await self._queue.insert_within(connection, tasks, events=self._same_store())
+        return [standing(task, item) for task, item in zip(tasks, inserted, strict=True)]
+
+    def store_within_sync(self, connection: object, tasks: Sequence[Task]) -> list[str]:
+        """Do as `store_within`, with a connection that blocks, in this thread."""
+        inserted = self._queue.insert_within_sync(connection, tasks, events=self._same_store())
+        return [standing(task, item) for task, item in zip(tasks, inserted, strict=True)]
+
+    def _same_store(self) -> BaseEventStorage | None:
+        return self._events if self._log_events else None
 
     async def log(
         self,

@@ -16,6 +16,7 @@ from omniq.exceptions import ValidationError
 from omniq.ids import check_key, check_name, new_id
 from omniq.models.checks import check_mapping, check_priority, check_retry, checked_parents
 from omniq.models.task import OnParentFailure, RetryPolicy, Task
+from omniq.storage.joining import Caller
 
 if TYPE_CHECKING:
     from omniq.handle import TaskHandle
@@ -63,6 +64,8 @@ class CallOptions(TaskOptions, total=False):
         depends_on: ids or handles of tasks to wait for.
         on_parent_failure: when one of them does not complete, ``cancel`` or ``release`` this task.
         task_id: the id, instead of a fresh one.
+        connection: a database connection or session in whose transaction the task is stored: it
+            exists if and only if that commits.
     """
 
     delay: Duration | None
@@ -71,6 +74,7 @@ class CallOptions(TaskOptions, total=False):
     depends_on: str | TaskHandle[Any] | Iterable[str | TaskHandle[Any]] | None
     on_parent_failure: OnParentFailure | None
     task_id: str | None
+    connection: object
 
 
 class TaskTemplate:
@@ -84,6 +88,7 @@ class TaskTemplate:
         lifetime: how long after its enqueueing a task expires.
         policy: the retry policy, also where it allows no retry.
         is_fresh: whether each task gets an id of its own.
+        connection: in whose transaction tasks are stored; None for one of OmniQ's own.
     """
 
     def __init__(self, func: str) -> None:
@@ -92,6 +97,7 @@ class TaskTemplate:
         self.lifetime: timedelta | None = None
         self.policy = RetryPolicy()
         self.is_fresh = True
+        self.connection: object = None
 
     def make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
         """Return a task for one call."""
@@ -199,6 +205,10 @@ def _set_task_id(template: TaskTemplate, task_id: Any) -> None:
     template.is_fresh = False
 
 
+def _set_connection(template: TaskTemplate, connection: Any) -> None:
+    template.connection = Caller(connection).given
+
+
 def _set_later(template: TaskTemplate, value: Any) -> None:
     """For the three options of which `_set_retry` makes one policy."""
 
@@ -220,6 +230,7 @@ _APPLY: dict[str, Callable[[TaskTemplate, Any], None]] = {
     "depends_on": _set_depends_on,
     "on_parent_failure": _set_on_parent_failure,
     "task_id": _set_task_id,
+    "connection": _set_connection,
 }
 
 

@@ -133,6 +133,7 @@ def _refuse_single_use(task: TaskFunction[..., Any], made: Task) -> None:
         "unique_key": made.unique_key,
         "depends_on": made.depends_on,
         "task_id": not task.template.is_fresh,
+        "connection": task.template.connection is not None,
     }
     for name, is_used in single_use.items():
         if is_used:

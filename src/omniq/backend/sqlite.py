@@ -24,6 +24,7 @@ class SQLiteBackend(BaseBackend):
         durability: ``full`` (each commit is synced to disk) or ``fast`` (a power cut may lose the
             last moments; a crash of the program loses nothing).
         namespace: prefix of the tables, so that applications can share a file.
+        migrate: False neither makes the file nor its tables, and refuses older ones.
         serialization_format: ``json``, ``msgpack`` or ``pickle`` for new records.
     """
 
@@ -33,10 +34,13 @@ class SQLiteBackend(BaseBackend):
         *,
         durability: Durability = "full",
         namespace: str = "omniq",
+        migrate: bool = True,
         serialization_format: SerializationFormat = "json",
     ) -> None:
         super().__init__()
-        self.database = Database(database_path, durability=durability, namespace=namespace)
+        self.database = Database(
+            database_path, durability=durability, namespace=namespace, migrate=migrate
+        )
         self._format: SerializationFormat = serialization_format
 
     def __repr__(self) -> str:

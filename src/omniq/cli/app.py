@@ -20,6 +20,7 @@ from omniq.cli import (
     move,
     queues,
     schedules,
+    schema,
     status,
     tasks,
     worker,
@@ -54,6 +55,7 @@ cli.command(config.config)
 cli.command(migrate.migrate)
 cli.command(move.move)
 cli.command(completion.completion)
+cli.command(schema.migrate_schema)
 
 
 @cli.command

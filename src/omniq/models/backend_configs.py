@@ -67,6 +67,7 @@ class SQLiteConfig(BackendConfig):
     database_path: str | UnsetType = UNSET
     durability: Literal["full", "fast"] | UnsetType = UNSET
     namespace: str | UnsetType = UNSET
+    migrate: bool | UnsetType = UNSET
 
 
 class RedisConfig(BackendConfig):

@@ -5,7 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 
 from omniq.models.task import Task
-from omniq.storage.base import BaseQueue, Change, Counts, Inserted, Lease, TaskFilter
+from omniq.storage.base import (
+    BaseEventStorage,
+    BaseQueue,
+    Change,
+    Counts,
+    Inserted,
+    Lease,
+    TaskFilter,
+)
+from omniq.storage.joining import Caller
 
 
 class UnmovedQueue(BaseQueue):
@@ -28,6 +37,15 @@ class UnmovedQueue(BaseQueue):
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         return await self._queue._insert(tasks, now)
+
+    async def _insert_within(
+        self,
+        caller: Caller,
+        tasks: list[Task],
+        events: BaseEventStorage | None,
+        now: datetime | None,
+    ) -> list[Inserted]:
+        return await self._queue._insert_within(caller, tasks, events, now)
 
     async def _claim(
         self,

@@ -20,6 +20,7 @@ from omniq.blocking import blocking
 from omniq.exceptions import OmniQError
 from omniq.loops import PerLoop
 from omniq.models.finding import Finding
+from omniq.storage.schemas import VersionedSchema
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         lease_seconds: how long a task stays with a silent worker, unless it says otherwise.
         heartbeat_seconds: how often a worker extends its leases at most.
         poll_seconds: how often a scheduler looks for new schedules at most.
+        transactions: tasks can be stored as part of a transaction of the caller's.
     """
 
     durable: bool = True
@@ -46,6 +48,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     lease_seconds: float = 30.0
     heartbeat_seconds: float = 2.0
     poll_seconds: float = 1.0
+    transactions: bool = False
 
 
 C = TypeVar("C", bound="Component")
@@ -133,6 +136,11 @@ class Component:
         """Open; return the store that serves a call: this one, or what took its place."""
         await self.connect()
         return self if self.watch is None else await self.watch.serving(self)
+
+    @property
+    def versioned_schema(self) -> VersionedSchema | None:
+        """What keeps the versions of the tables; None where the store has none."""
+        return None
 
     async def _open(self) -> None:
         """Make ready for use. Must bear being called again while open or by two at once."""

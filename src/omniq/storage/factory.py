@@ -306,9 +306,13 @@ def _read_sqlite(url: str) -> dict[str, Any]:
     choices = {
         "durability": ("full", "fast"),
         "namespace": (),
+        "migrate": ("true", "false"),
         "serialization_format": ("json", "msgpack", "pickle"),
     }
-    return {"database_path": path, **_options(url, choices)}
+    options: dict[str, Any] = _options(url, choices)
+    if "migrate" in options:
+        options["migrate"] = options["migrate"] == "true"
+    return {"database_path": path, **options}
 
 
 def _sqlite_path(url: str) -> str:
@@ -323,9 +327,9 @@ def _sqlite_path(url: str) -> str:
     return unquote(rest_of[1:])
 
 
-def _options(url: str, choices: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+def _options(url: str, choices: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     """Return the query of a URL, each option checked against what it may be (empty: anything)."""
-    options: dict[str, str] = {}
+    options: dict[str, Any] = {}
     for name, value in parse_qsl(url.partition("?")[2], keep_blank_values=True):
         if name not in choices:
             valid = ", ".join(choices) or "none"

@@ -23,6 +23,7 @@ from omniq.ids import check_name, new_id, new_token
 from omniq.models.checks import checked_task, read_choice
 from omniq.models.result import TaskResult
 from omniq.models.task import STATE_FIELDS, Task, TaskStatus
+from omniq.storage.parents import parents_wanted, refuse_missing
 from omniq.storage.results import BaseResultStorage
 from omniq.storage.taskstore import Change, Inserted, Lease, TaskFilter, TaskStore
 
@@ -56,7 +57,7 @@ class BaseQueue(TaskStore):
             NotFoundError: a parent in `depends_on` does not exist.
         """
         await self._require_parents([task])
-        return _standing(task, await self._inserts.submit(task))
+        return standing(task, await self._inserts.submit(task))
 
     async def enqueue_many(self, tasks: Sequence[Task]) -> list[str]:
         """Store tasks in one batch (bounded chunks); return the id that stands for each, in order.
@@ -70,7 +71,7 @@ class BaseQueue(TaskStore):
         tasks = list(tasks)
         await self._require_parents(tasks)
         inserted = await self._insert_chunks(tasks)
-        return [_standing(task, item) for task, item in zip(tasks, inserted, strict=True)]
+        return [standing(task, item) for task, item in zip(tasks, inserted, strict=True)]
 
     async def dequeue(
         self,
@@ -355,18 +356,8 @@ class BaseQueue(TaskStore):
 
     async def _require_parents(self, tasks: Sequence[Task]) -> None:
         """Refuse tasks whose parents neither exist nor come before them in the same call."""
-        wanted: set[str] = set()
-        earlier: set[str] = set()
-        for task in tasks:
-            if getattr(task, "depends_on", ()):
-                wanted |= set(checked_task(task).depends_on) - earlier
-            earlier.add(getattr(task, "id", ""))
-        ids = sorted(wanted)
-        for parent_id, parent in zip(ids, await self.get(ids), strict=True):
-            if parent is None:
-                raise NotFoundError(
-                    f"depends_on: there is no task {parent_id}; a parent comes before its children"
-                )
+        ids = parents_wanted(tasks)
+        refuse_missing(ids, {task.id for task in await self.get(ids) if task is not None})
 
     async def _required(self, task_id: str) -> Task:
         task = await self.get_task(task_id)
@@ -378,7 +369,12 @@ class BaseQueue(TaskStore):
         return task
 
 
-def _standing(task: Task, inserted: Inserted) -> str:
+def standing(task: Task, inserted: Inserted) -> str:
+    """Return the id that stands for a task after an insert.
+
+    Raises:
+        TaskExistsError: its own id was taken.
+    """
     if not inserted.stored and inserted.task_id == task.id:
         raise TaskExistsError(f"a task with id {task.id} exists already")
     return inserted.task_id

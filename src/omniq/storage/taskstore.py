@@ -1,3 +1,4 @@
+# length: the whole contract of a queue, to be read in one piece
 """The storage contract for tasks: the atomic primitives every queue backend provides.
 
 The public methods here check their input, open the store on first use and hand over to the
@@ -20,12 +21,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from omniq.blocking import blocking
+from omniq.blocking import blocking, refuse_in_loop, run_blocking
 from omniq.clock import check_seconds, utcnow
 from omniq.ids import check_name
 from omniq.models.checks import check_limit, check_queues, checked_task, moment_or_none
 from omniq.models.task import Task, TaskStatus
 from omniq.storage.component import Component
+from omniq.storage.events import BaseEventStorage
+from omniq.storage.joining import Caller, caller_of, require_transactions, unsuspended
 
 LONGEST_POLL_SECONDS = 0.25
 """How long `wait` sleeps at most between two looks, where the store has no signal of its own."""
@@ -111,6 +114,51 @@ class TaskStore(Component, ABC):
         if store is self and self.watch is not None:
             await self.watch.confirm([item.task_id for item in inserted if item.stored])
         return inserted
+
+    async def insert_within(
+        self,
+        connection: object,
+        tasks: Sequence[Task],
+        *,
+        events: BaseEventStorage | None = None,
+        now: datetime | None = None,
+    ) -> list[Inserted]:
+        """Store tasks as `insert` does, in the transaction of a caller's connection.
+
+        They exist if and only if that transaction commits; till then nobody else sees them. Errors
+        of that connection are raised as its driver raises them. With `events`, it is logged in the
+        same transaction, if that storage is part of the same store, that they were enqueued.
+
+        Raises:
+            CapabilityError: the store has no transactions to take part in.
+            ValidationError: a field is bad, or the connection is none, or leads elsewhere.
+            NotFoundError: a parent neither exists nor comes before its child; nothing is stored.
+        """
+        caller = caller_of(self, connection, is_async=True)
+        checked = [checked_task(task) for task in tasks]
+        store = await self._serving()
+        require_transactions(store)
+        moment = moment_or_none("now", now)
+        return await store._insert_within(caller, checked, events, moment) if checked else []
+
+    def insert_within_sync(
+        self,
+        connection: object,
+        tasks: Sequence[Task],
+        *,
+        events: BaseEventStorage | None = None,
+        now: datetime | None = None,
+    ) -> list[Inserted]:
+        """Do as `insert_within`, with a connection that blocks, in this very thread."""
+        refuse_in_loop(f"{type(self).__name__}.insert_within")
+        caller = caller_of(self, connection, is_async=False)
+        checked = [checked_task(task) for task in tasks]
+        store = run_blocking(self._serving, f"{type(self).__name__}.insert_within")
+        require_transactions(store)
+        moment = moment_or_none("now", now)
+        if not checked:
+            return []
+        return unsuspended(store._insert_within(caller, checked, events, moment))
 
     async def claim(
         self,
@@ -281,6 +329,16 @@ class TaskStore(Component, ABC):
 
     @abstractmethod
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]: ...
+
+    async def _insert_within(
+        self,
+        caller: Caller,
+        tasks: list[Task],
+        events: BaseEventStorage | None,
+        now: datetime | None,
+    ) -> list[Inserted]:
+        """Needed with `capabilities.transactions`; never waits where `caller` blocks."""
+        raise NotImplementedError
 
     @abstractmethod
     async def _claim(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -21,6 +22,12 @@ logger = logging.getLogger(__name__)
 PROBE_AFTER_SECONDS = 10.0
 PROBE_SECONDS = 3.0
 PARTING_SECONDS = 1.0
+KEEP_ALIVE = {
+    "TCP_KEEPIDLE": 10,
+    "TCP_KEEPINTVL": 3,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 20_000,
+}
 
 
 class Client:
@@ -169,3 +176,15 @@ async def _closed(connection: Connection[Any]) -> None:
     except Exception as error:  # noqa: BLE001 - it is gone either way
         logger.debug("closing a connection: %s", error)
         connection.terminate()
+
+
+def keep_alive(connection: Connection[Any]) -> None:
+    """Let the system notice a peer that is gone without a word, also during a long statement."""
+    transport: asyncio.BaseTransport | None = getattr(connection, "_transport", None)
+    peer = transport.get_extra_info("socket") if transport is not None else None
+    if peer is None or peer.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEP_ALIVE.items():
+        if hasattr(socket, name):
+            peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

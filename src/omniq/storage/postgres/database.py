@@ -7,17 +7,17 @@ import functools
 import logging
 import os
 import random
-import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Unpack
 
+from omniq.blocking import run_soon
 from omniq.clock import as_utc
 from omniq.exceptions import ConfigError, StorageUnavailableError
 from omniq.ids import new_token
 from omniq.models.finding import Finding, fine, risk
-from omniq.storage.postgres.client import Client, transaction
+from omniq.storage.postgres.client import Client, keep_alive, transaction
 from omniq.storage.postgres.doctor import database_findings, hearing_findings
 from omniq.storage.postgres.errors import (
     AnswerLostError,
@@ -28,9 +28,16 @@ from omniq.storage.postgres.errors import (
 )
 from omniq.storage.postgres.listener import Listener
 from omniq.storage.postgres.notify import Channels, Notifier
-from omniq.storage.postgres.schema import ensure_schema, schema_version, tables
+from omniq.storage.postgres.schema import (
+    ensure_schema,
+    lock_key,
+    migration_sql,
+    schema_state,
+    tables,
+)
 from omniq.storage.postgres.target import PostgresOptions, Target, resolved, target
-from omniq.storage.postgres.wake import Waiters, digest
+from omniq.storage.postgres.wake import Waiters, Wakes, digest
+from omniq.storage.schemas import Progress, SchemaState
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -43,14 +50,16 @@ CONNECT_SECONDS = 5.0
 COMMAND_SECONDS = 10.0
 LONG_COMMAND_SECONDS = 300.0
 """For what grows with the number of tasks kept: counting, migrating."""
+MIGRATION_SECONDS = 86_400.0
+"""For `omniq migrate-schema`: an index of a large table takes what it takes."""
 ATTEMPTS = 8
-KEEP_ALIVE = {
-    "TCP_KEEPIDLE": 10,
-    "TCP_KEEPINTVL": 3,
-    "TCP_KEEPCNT": 3,
-    "TCP_USER_TIMEOUT": 20_000,
-}
 CLOSE_SECONDS = 5.0
+IDENTITY = """
+    SELECT format('%s %s', oid, to_char(
+        pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'
+    )) FROM pg_catalog.pg_database WHERE datname = current_database()
+"""
+"""Tells a database from every other, also from a copy of it on another server."""
 PLANS = {
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
@@ -117,6 +126,7 @@ class Database:
         self._owners: set[int] = set()
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
         self._is_checked = False
+        self.identity = ""
         self.waiters = Waiters()
 
     async def open(self, owner: object) -> None:
@@ -127,6 +137,7 @@ class Database:
                 lambda connection: ensure_schema(connection, self.tables, migrate=self._migrate),
                 seconds=LONG_COMMAND_SECONDS,
             )
+            await self.identify()
             self._is_checked = True
         self._owners.add(id(owner))
 
@@ -146,6 +157,11 @@ class Database:
                 await _close_elsewhere(loop, parts)
             else:
                 parts.client.abandon()
+
+    async def identify(self) -> str:
+        """Ask the server which database this is, see `IDENTITY`; it changes when that restarts."""
+        self.identity = str((await self.read(IDENTITY))[0][0])
+        return self.identity
 
     async def fetch(self, query: str, *values: Any, seconds: float | None = None) -> list[Record]:
         """Run one statement as a transaction of its own; return its rows."""
@@ -215,6 +231,20 @@ class Database:
         if self.listens and (ready or digests):
             self._here().notifier.announce(ready, digests)
 
+    def announce_late(self, wakes: Wakes) -> None:
+        """Announce from any thread, with a loop or without; nothing once the last user closed."""
+        if not self._owners or self._pid != os.getpid():
+            return
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            run_soon(functools.partial(self._announce, wakes))
+        else:
+            self.announce(wakes.ready, wakes.final)
+
+    async def _announce(self, wakes: Wakes) -> None:
+        self.announce(wakes.ready, wakes.final)
+
     def listener(self) -> Listener | None:
         """Return the listener of this loop, started; None where listening is turned off."""
         if not self.listens:
@@ -262,15 +292,29 @@ class Database:
         ((moment,),) = await self.read("SELECT clock_timestamp()")
         return as_utc(moment)
 
-    async def schema_version(self) -> int:
-        """Return the version of the tables; 0 where there are none."""
-        return await self.run(lambda connection: schema_version(connection, self.tables))
+    @property
+    def tables_shown(self) -> str:
+        """The database, and whose tables in it."""
+        return f"{self.shown} ({self.tables.schema}.{self.tables.prefix})"
 
-    async def migrate(self) -> None:
-        """Bring the tables to the version of this OmniQ, whatever `migrate` says."""
-        await self.run(
-            lambda connection: ensure_schema(connection, self.tables, migrate=True),
-            seconds=LONG_COMMAND_SECONDS,
+    async def schema_state(self) -> SchemaState:
+        """Look how the tables stand; nothing is made or changed."""
+        return await self.run(lambda connection: schema_state(connection, self.tables))
+
+    async def migration_script(self) -> str:
+        """Return all statements still to be run, as a script for psql."""
+        sql = migration_sql(self.tables, (await self.schema_state()).found)
+        key = lock_key(self.tables, "migrate")
+        lock = f"SELECT pg_advisory_xact_lock({key});"
+        return f"BEGIN;\n{lock}\n{sql}COMMIT;\n" if sql else ""
+
+    async def migrate(self, progress: Progress | None = None) -> SchemaState:
+        """Bring the tables to this version, whatever `migrate` says; return how they stood."""
+        return await self.run(
+            lambda connection: ensure_schema(
+                connection, self.tables, migrate=True, progress=progress
+            ),
+            seconds=MIGRATION_SECONDS,
         )
 
     def _here(self) -> _Loop:
@@ -306,7 +350,7 @@ class Database:
         if self._cache_size != 0:  # a pooler would refuse settings it does not know
             options["server_settings"] = PLANS
         connection: Connection[Any] = await load_driver().connect(**options)
-        _keep_alive(connection)
+        keep_alive(connection)
         return connection
 
     async def _send(self, client: Client, messages: list[tuple[str, str]]) -> None:
@@ -336,18 +380,6 @@ def _refuse_rest(given: dict[str, Any], pool_size: int) -> None:
         raise ConfigError(f"PostgreSQL has no option {', '.join(sorted(given))}")
     if pool_size < 1:
         raise ConfigError(f"pool_size {pool_size} is not at least 1")
-
-
-def _keep_alive(connection: Connection[Any]) -> None:
-    """Let the system notice a peer that is gone without a word, also during a long statement."""
-    transport: asyncio.BaseTransport | None = getattr(connection, "_transport", None)
-    peer = transport.get_extra_info("socket") if transport is not None else None
-    if peer is None or peer.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in KEEP_ALIVE.items():
-        if hasattr(socket, name):
-            peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 async def _close(parts: _Loop) -> None:

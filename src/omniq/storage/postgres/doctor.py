@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omniq.ids import new_token
 from omniq.models.finding import Finding, broken, fine, risk
-from omniq.storage.postgres.schema import VERSION, Tables, schema_version
+from omniq.storage.postgres.schema import Tables, schema_state
+from omniq.storage.schemas import SchemaState
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -28,7 +29,7 @@ class _Facts(NamedTuple):
     settings: Mapping[str, str]
     is_replica: bool
     is_pooled: bool
-    version: int
+    schema: SchemaState
     connections: int
     frozen_age: int
     holders: list[Record]
@@ -65,7 +66,7 @@ async def _facts(connection: Connection[Any], names: Tables) -> _Facts:
         settings={row["name"]: row["setting"] for row in rows},
         is_replica=server["is_replica"],
         is_pooled=connection.get_server_pid() != server["backend"],
-        version=await schema_version(connection, names),
+        schema=await schema_state(connection, names),
         connections=server["connections"],
         frozen_age=server["age"],
         holders=await connection.fetch(_HOLDERS, float(LONG_SECONDS)),
@@ -108,12 +109,13 @@ def _role(name: str, facts: _Facts) -> Finding:
 
 
 def _schema(name: str, facts: _Facts) -> Finding:
-    if facts.version == VERSION:
-        return fine(name, f"schema version {VERSION}, as this OmniQ knows it")
+    state = facts.schema
+    if state.standing == "current":
+        return fine(name, f"schema version {state.known}, as this OmniQ knows it")
     return broken(
         name,
-        f"schema version {facts.version}, this OmniQ knows {VERSION}",
-        "connect with migrate=True, or upgrade OmniQ",
+        f"schema version {state.found}, this OmniQ knows {state.known}",
+        "upgrade OmniQ" if state.standing == "newer" else "run `omniq migrate-schema`",
     )
 
 

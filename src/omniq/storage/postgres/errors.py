@@ -24,6 +24,7 @@ _ADVICE = {
     "57P03": "the server is starting up or shutting down",
     "42704": "the URL has an option neither OmniQ nor the server knows",
 }
+UNIQUE_VIOLATION = "23505"
 _LATER_CLASSES = ("08", "53", "57", "58", "40", "55")
 _LATER = {"25006"}
 _LOST = {"08003", "08006"}

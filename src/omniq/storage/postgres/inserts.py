@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,9 +15,10 @@ from omniq.exceptions import StorageUnavailableError
 from omniq.models.task import Task, TaskStatus
 from omniq.serialization import RecordCodec
 from omniq.storage.base import Inserted
+from omniq.storage.parents import parents_wanted, refuse_missing
 from omniq.storage.postgres.client import transaction
 from omniq.storage.postgres.database import Database, RunAgain
-from omniq.storage.postgres.errors import AnswerLostError, sqlstate_of
+from omniq.storage.postgres.errors import UNIQUE_VIOLATION, AnswerLostError, sqlstate_of
 from omniq.storage.postgres.rows import columns, task_values
 from omniq.storage.postgres.statements import WriteStatements
 from omniq.storage.postgres.wake import Wakes
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_UNIQUE_VIOLATION = "23505"
 _TURNS = 20
+_KEPT_CHANGING = "the unique keys of new tasks kept changing hands; try again"
 _LOST_ANSWERS = 2
 _PAUSE_SECONDS = 0.2
+
+
+Fetch = Callable[..., Awaitable[Sequence[Any]]]
 
 
 class _New(NamedTuple):
@@ -63,7 +67,7 @@ class TaskInserts:
         When the answer to an insert is lost, it is tried again; a task found stored with the very
         same payload then is ours.
         """
-        left = dict(enumerate(_New(task, self._codec.encode(task)) for task in tasks))
+        left = self._encoded(tasks)
         done: dict[int, Inserted] = {}
         lost_answers = 0
         for _ in range(_TURNS):
@@ -79,12 +83,49 @@ class TaskInserts:
             _take(left, done, [place for place, ok in zip(left, stored, strict=True) if ok])
             if lost_answers:
                 _take(left, done, await self._ours(left))
-            for place, holder in (await self._holders(left, done)).items():
-                del left[place]
-                done[place] = Inserted(holder, stored=False)
+            await self._yield_to_holders(self._db.read, left, done)
             if not left:
                 return [done[place] for place in range(len(tasks))]
-        raise StorageUnavailableError("the unique keys of new tasks kept changing hands; try again")
+        raise StorageUnavailableError(_KEPT_CHANGING)
+
+    async def insert_within(
+        self,
+        connection: Connection[Any],
+        tasks: Sequence[Task],
+        now: datetime | None,
+        wakes: Wakes,
+    ) -> list[Inserted]:
+        """Store tasks as part of a transaction begun elsewhere; see `TaskStore.insert_within`.
+
+        An id that is taken at this very moment fails a statement with `UNIQUE_VIOLATION`: undo it
+        all and call again. A unique key held by a transaction that is still open is waited for.
+
+        Raises:
+            NotFoundError: a parent neither exists nor comes before its child.
+        """
+        await self._require_parents(connection, tasks)
+        left = self._encoded(tasks)
+        done: dict[int, Inserted] = {}
+        for _ in range(_TURNS):
+            news = list(left.values())
+            if _path_of(news) is _Path.RELATED:
+                stored = await self._insert_related(connection, news, now, wakes)
+            else:
+                stored = await self._insert_plain(connection, news, now, wakes, _Path.PLAIN)
+            _take(left, done, [place for place, ok in zip(left, stored, strict=True) if ok])
+            await self._yield_to_holders(connection.fetch, left, done)
+            if not left:
+                return [done[place] for place in range(len(tasks))]
+        raise StorageUnavailableError(_KEPT_CHANGING)
+
+    def _encoded(self, tasks: Sequence[Task]) -> dict[int, _New]:
+        return dict(enumerate(_New(task, self._codec.encode(task)) for task in tasks))
+
+    async def _require_parents(self, connection: Connection[Any], tasks: Sequence[Task]) -> None:
+        ids = parents_wanted(tasks)
+        if ids:
+            rows = await connection.fetch(self._sql.known, ids)
+            refuse_missing(ids, {row[0] for row in rows})
 
     async def _ours(self, left: dict[int, _New]) -> list[int]:
         """Return the places of tasks that are stored exactly as they were sent."""
@@ -106,7 +147,7 @@ class TaskInserts:
                 async with transaction(connection):
                     return await self._insert_related(connection, news, now, wakes)
             except Exception as error:
-                if sqlstate_of(error) != _UNIQUE_VIOLATION:
+                if sqlstate_of(error) != UNIQUE_VIOLATION:
                     raise
                 path = _Path.PLAIN if path is _Path.FRESH else path
                 raise RunAgain from error
@@ -215,13 +256,15 @@ class TaskInserts:
         statuses.update((task_id, TaskStatus(status)) for task_id, status in ended)
         return statuses
 
-    async def _holders(self, left: dict[int, _New], done: dict[int, Inserted]) -> dict[int, str]:
-        """Return by place the ids that stand for tasks which could not be stored, where known.
+    async def _yield_to_holders(
+        self, fetch: Fetch, left: dict[int, _New], done: dict[int, Inserted]
+    ) -> None:
+        """Let those stand that hold the id or the key of tasks which could not be stored.
 
         A task whose id was taken by a later one of the same call had lost its key before that.
         """
         if not left:
-            return {}
+            return
         taken = {item.task_id: place for place, item in done.items() if item.stored}
         rows = [
             (
@@ -233,8 +276,10 @@ class TaskInserts:
         ]
         columns_of = [list(column) for column in zip(*rows, strict=True)]
         places = list(left)
-        found = await self._db.read(self._sql.holders, *columns_of)
-        return {places[n - 1]: holder for n, holder in found if holder is not None}
+        for n, holder in await fetch(self._sql.holders, *columns_of):
+            if holder is not None:
+                del left[places[n - 1]]
+                done[places[n - 1]] = Inserted(holder, stored=False)
 
 
 def _take(left: dict[int, _New], done: dict[int, Inserted], places: Iterable[int]) -> None:

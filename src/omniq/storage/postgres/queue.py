@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
+from omniq.blocking import run_blocking
 from omniq.models.checks import checked_result
 from omniq.models.finding import Finding
 from omniq.models.result import TaskResult
 from omniq.models.task import Task, TaskStatus
 from omniq.serialization import SerializationFormat
 from omniq.storage.base import (
+    BaseEventStorage,
     BaseQueue,
     BaseResultStorage,
     Capabilities,
@@ -22,6 +24,8 @@ from omniq.storage.base import (
     Lease,
     TaskFilter,
 )
+from omniq.storage.joining import Caller
+from omniq.storage.postgres.callers import JoinedInserts
 from omniq.storage.postgres.claims import ClaimStatements
 from omniq.storage.postgres.database import LONG_COMMAND_SECONDS, Database
 from omniq.storage.postgres.inserts import TaskInserts
@@ -53,7 +57,7 @@ class PostgreSQLQueue(BaseQueue):
         options: see `PostgresOptions`.
     """
 
-    capabilities = Capabilities(detects_death=True, wakes=True)
+    capabilities = Capabilities(detects_death=True, wakes=True, transactions=True)
 
     def __init__(
         self,
@@ -66,11 +70,12 @@ class PostgreSQLQueue(BaseQueue):
         super().__init__()
         self._db = handle or Database(dsn, **options)
         if not self._db.listens:
-            self.capabilities = Capabilities()
+            self.capabilities = Capabilities(transactions=True)
         self._codec = task_codec(serialization_format)
         names = self._db.tables
         statements = WriteStatements(names)
         self._inserts_of = TaskInserts(self._db, self._codec, statements)
+        self._joined = JoinedInserts(self._db, self._inserts_of)
         self._writes = TaskWrites(self._db, self._codec, statements)
         self._claims = ClaimStatements(names)
         state = ", ".join(f"t.{name}" for name in STATE_COLUMNS)
@@ -82,6 +87,11 @@ class PostgreSQLQueue(BaseQueue):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._db.shown!r})"
+
+    @property
+    def versioned_schema(self) -> Database:
+        """What keeps the versions of the tables."""
+        return self._db
 
     async def _open(self) -> None:
         await self._db.open(self)
@@ -107,6 +117,20 @@ class PostgreSQLQueue(BaseQueue):
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         return await self._inserts_of.insert(tasks, now)
+
+    async def _insert_within(
+        self,
+        caller: Caller,
+        tasks: list[Task],
+        events: BaseEventStorage | None,
+        now: datetime | None,
+    ) -> list[Inserted]:
+        async def again() -> str:
+            if caller.is_async:
+                return await self._db.identify()
+            return run_blocking(self._db.identify, "PostgreSQLQueue.insert_within")
+
+        return await self._joined.insert(caller, tasks, events, now, again)
 
     async def _claim(
         self,

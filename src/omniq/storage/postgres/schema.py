@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omniq.exceptions import ConfigError, SchemaError, StorageUnavailableError
 from omniq.storage.postgres.client import transaction
+from omniq.storage.schemas import Progress, SchemaState, refuse_unfit
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -106,9 +107,8 @@ CREATE INDEX {{prefix}}_schedule_ready ON {{schedule}} (next_run_at) WHERE statu
 CREATE TABLE {{meta}} (key text PRIMARY KEY, value integer NOT NULL);
 INSERT INTO {{meta}} VALUES ('schema_version', 1);
 """  # noqa: S608
-_MIGRATIONS = (_VERSION_1,)
+MIGRATIONS = (_VERSION_1,)
 """Each brings the schema from the version before it (0: nothing) to its own."""
-VERSION = len(_MIGRATIONS)
 
 
 class Tables(NamedTuple):
@@ -152,41 +152,69 @@ def lock_key(names: Tables, *what: str) -> int:
 
 def migration_sql(names: Tables, since: int = 0, *, make_schema: bool = True) -> str:
     """Return the statements that bring a schema of version `since` to this one; run them as one."""
-    words = names._asdict()
-    scripts = [script.format(**words) for script in _MIGRATIONS[since:]]
-    if not scripts:
-        return ""
-    create = f'CREATE SCHEMA IF NOT EXISTS "{names.schema}";\n' if make_schema else ""
-    raised = f"UPDATE {names.meta} SET value = {VERSION} WHERE key = 'schema_version';\n"  # noqa: S608
-    return create + "".join(scripts) + raised
+    scripts = _scripts(names, since, make_schema=make_schema)
+    return "".join(scripts) + _raised(names) if scripts else ""
 
 
-async def ensure_schema(connection: Connection[Any], names: Tables, *, migrate: bool) -> None:
+async def ensure_schema(
+    connection: Connection[Any],
+    names: Tables,
+    *,
+    migrate: bool,
+    progress: Progress | None = None,
+) -> SchemaState:
     """Check server and schema; lay the tables out, or bring them to this version, when allowed.
 
-    Any number of processes may do so at once.
+    Any number of processes may do so at once. Returns how the tables stood.
 
     Raises:
         SchemaError: the tables are of a newer version, or older and `migrate` is False.
         StorageUnavailableError: the server only reads.
     """
-    version = await _checked_version(connection, names)
-    if version == VERSION:
-        return
-    if not migrate:
-        raise SchemaError(
-            f"the tables of {names.schema}.{names.prefix} have version {version}, not {VERSION}; "
-            "run `omniq migrate-schema`"
-        )
+    await _check_server(connection)
+    state = await schema_state(connection, names)
+    refuse_unfit(state, f"{names.schema}.{names.prefix}", migrate=migrate)
+    if state.standing == "current":
+        return state
     async with transaction(connection):
         await connection.execute(
             "SELECT pg_advisory_xact_lock($1::bigint)", lock_key(names, "migrate")
         )
-        version = await schema_version(connection, names)
-        if version < VERSION:
-            query = "SELECT count(*) = 0 FROM pg_catalog.pg_namespace WHERE nspname = $1"
-            missing = await connection.fetchval(query, names.schema)
-            await connection.execute(migration_sql(names, version, make_schema=missing))
+        state = await schema_state(connection, names)
+        if state.found < state.known:
+            await _migrate(connection, names, state, progress)
+    return state
+
+
+async def _migrate(
+    connection: Connection[Any], names: Tables, state: SchemaState, progress: Progress | None
+) -> None:
+    query = "SELECT count(*) = 0 FROM pg_catalog.pg_namespace WHERE nspname = $1"
+    missing = await connection.fetchval(query, names.schema)
+    scripts = _scripts(names, state.found, make_schema=missing)
+    for version, script in enumerate(scripts, state.found + 1):
+        if progress is not None:
+            progress(version, state.known)
+        await connection.execute(script)
+    await connection.execute(_raised(names))
+
+
+def _scripts(names: Tables, since: int, *, make_schema: bool) -> list[str]:
+    words = names._asdict()
+    scripts = [script.format(**words) for script in MIGRATIONS[since:]]
+    if scripts and make_schema:
+        scripts[0] = f'CREATE SCHEMA IF NOT EXISTS "{names.schema}";\n{scripts[0]}'
+    return scripts
+
+
+def _raised(names: Tables) -> str:
+    version = len(MIGRATIONS)
+    return f"UPDATE {names.meta} SET value = {version} WHERE key = 'schema_version';\n"  # noqa: S608
+
+
+async def schema_state(connection: Connection[Any], names: Tables) -> SchemaState:
+    """Return how the tables stand."""
+    return SchemaState(await schema_version(connection, names), len(MIGRATIONS))
 
 
 async def schema_version(connection: Connection[Any], names: Tables) -> int:
@@ -206,7 +234,7 @@ async def schema_version(connection: Connection[Any], names: Tables) -> int:
     return int(await connection.fetchval(query))
 
 
-async def _checked_version(connection: Connection[Any], names: Tables) -> int:
+async def _check_server(connection: Connection[Any]) -> None:
     server = connection.get_server_version()
     number = server.major * 10_000
     if number < OLDEST_SERVER:
@@ -216,9 +244,3 @@ async def _checked_version(connection: Connection[Any], names: Tables) -> int:
             "the server is a read-only replica; connect to the primary, or give several hosts "
             "and ?target_session_attrs=read-write"
         )
-    version = await schema_version(connection, names)
-    if version > VERSION:
-        raise SchemaError(
-            f"the tables have schema version {version}, this OmniQ knows {VERSION}; upgrade it"
-        )
-    return version

@@ -70,6 +70,7 @@ class WriteStatements:
             f"LEFT JOIN {names.payload} p USING (id) WHERE t.id = ANY($1::text[]) "
             "AND t.status = 'waiting' ORDER BY t.id FOR UPDATE OF t"
         )
+        self.known = f"SELECT id FROM {names.payload} WHERE id = ANY($1::text[])"  # noqa: S608
         self.payloads = f"SELECT id, data FROM {names.payload} WHERE id = ANY($1::text[])"  # noqa: S608
         self.holders = (
             "SELECT i.n, coalesce(p.id, t.id) "  # noqa: S608

@@ -57,6 +57,11 @@ class _PostgresStorage:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._db.shown!r})"
 
+    @property
+    def versioned_schema(self) -> Database:
+        """What keeps the versions of the tables."""
+        return self._db
+
     async def _open(self) -> None:
         await self._db.open(self)
 
@@ -184,7 +189,14 @@ class PostgreSQLEventStorage(_PostgresStorage, BaseEventStorage):
             "WHERE at < $1 ORDER BY at, seq LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1"
         )
 
-    async def _append(self, events: list[TaskEvent]) -> None:
+    def is_kept_in(self, database: Database) -> bool:
+        """Whether a transaction of this database can write these events."""
+        return self._db is database
+
+    async def append_within(
+        self, where: Database | Connection[Any], events: list[TaskEvent]
+    ) -> None:
+        """Append events by one statement: a transaction of its own, or part of one."""
         rows = [
             (
                 item.task_id,
@@ -196,7 +208,10 @@ class PostgreSQLEventStorage(_PostgresStorage, BaseEventStorage):
             )
             for item in events
         ]
-        await self._db.fetch(self._insert, *columns(rows))
+        await where.fetch(self._insert, *columns(rows))
+
+    async def _append(self, events: list[TaskEvent]) -> None:
+        await self.append_within(self._db, events)
 
     async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:
         clauses, values = _event_conditions(where)

@@ -13,9 +13,10 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from urllib.parse import quote
 
 from omniq.exceptions import ConfigError, StorageUnavailableError
 from omniq.models.finding import Finding
@@ -23,10 +24,12 @@ from omniq.storage.local.filesystem import companion_folder, refuse_network_disk
 from omniq.storage.local.forks import fork_gate
 from omniq.storage.local.wake import WakeHub
 from omniq.storage.local.writelock import WriteLock
+from omniq.storage.schemas import Progress, SchemaState, refuse_unfit
+from omniq.storage.sqlite import schema
 from omniq.storage.sqlite.doctor import database_findings
-from omniq.storage.sqlite.errors import translated
+from omniq.storage.sqlite.errors import translated, translating
 from omniq.storage.sqlite.probe import DataVersion
-from omniq.storage.sqlite.schema import ensure_schema, tables
+from omniq.storage.sqlite.schema import migrate_schema, migration_sql, schema_version, tables
 from omniq.storage.sqlite.threads import BUSY_SECONDS, Job, Reader, Transaction, Writer
 
 R = TypeVar("R")
@@ -46,10 +49,16 @@ class Database:
             ``fast`` leaves that to checkpoints: a power cut may lose the last moments, a crash of
             the program loses nothing. The file stays intact either way.
         namespace: prefix of the tables.
+        migrate: False neither makes the file nor its tables, and refuses older ones.
     """
 
     def __init__(
-        self, path: str | Path, *, durability: Durability = "full", namespace: str = "omniq"
+        self,
+        path: str | Path,
+        *,
+        durability: Durability = "full",
+        namespace: str = "omniq",
+        migrate: bool = True,
     ) -> None:
         if durability not in ("full", "fast"):
             raise ConfigError(f"durability {durability!r} is not 'full' or 'fast'")
@@ -60,6 +69,7 @@ class Database:
         self.namespace = namespace
         self.tables = tables(namespace)
         self.durability = durability
+        self._may_migrate = migrate
         self._guard = threading.Lock()
         self._looking = fork_gate()
         self._forget()
@@ -85,6 +95,30 @@ class Database:
             self._open(None)
         return hub
 
+    @property
+    def tables_shown(self) -> str:
+        """The file, and whose tables in it."""
+        return f"{self.path} ({self.namespace})"
+
+    async def schema_state(self) -> SchemaState:
+        """Look how the tables stand; nothing is made or changed."""
+        with translating(self.path):
+            return await asyncio.to_thread(self._look_at_schema)
+
+    async def migration_script(self) -> str:
+        """Return all statements still to be run, as a script for the shell of SQLite."""
+        sql = migration_sql(self.tables, (await self.schema_state()).found)
+        return f"PRAGMA journal_mode = WAL;\nBEGIN IMMEDIATE;\n{sql}COMMIT;\n" if sql else ""
+
+    async def migrate(self, progress: Progress | None = None) -> SchemaState:
+        """Bring the tables to this version, all or nothing; return how they stood.
+
+        Raises:
+            SchemaError: they are of a newer version, or another program's.
+        """
+        with translating(self.path):
+            return await asyncio.to_thread(self._migrate_now, progress)
+
     async def open(self, user: object) -> None:
         """Open for this user. Idempotent."""
         await asyncio.to_thread(self._open, user)
@@ -104,6 +138,12 @@ class Database:
                 raise translated(error, str(self.path)) from error
 
         return await asyncio.to_thread(look)
+
+    def announce(self, transaction: Transaction) -> None:
+        """Wake whom a transaction made elsewhere concerns; nobody if this is not open."""
+        hub = self._hub
+        if hub is not None and self._pid == os.getpid():
+            hub.announce(transaction.ready_queues, transaction.final_ids)
 
     def worker_folder(self) -> Path:
         """Return the folder of the lock files of this namespace's workers, made if needed."""
@@ -176,24 +216,54 @@ class Database:
         if self.path.exists() and not os.access(self.path, os.W_OK):
             # SQLite would open it all the same, and make a WAL that can never be written to.
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if not self._may_migrate:
+            refuse_unfit(self._look_at_schema(), self.tables_shown, migrate=False)
         folder = companion_folder(self.path)
         with fork_gate(), ExitStack() as undo:
             lock = WriteLock(folder / "write.lock")
             undo.callback(lock.close)
             connection = self._connect(WRITING_CACHE_KIB)
             undo.callback(connection.close)
-            with lock:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("BEGIN IMMEDIATE")
-                ensure_schema(connection, self.tables)
-                connection.execute("COMMIT")
+            if not self._is_laid_out(connection):
+                self._lay_out(connection, lock)
             reading = self._connect()
             undo.callback(reading.close)
             reading.execute("PRAGMA query_only = ON")
             undo.pop_all()
         self._hub = WakeHub(folder, lambda: DataVersion(self._connect))
-        self._writer = Writer(self.path, connection, lock, self._hub)
+        self._writer = Writer(self.path, connection, lock, self._hub, self._connect)
         self._reader = Reader(self.path, reading)
+
+    def _is_laid_out(self, connection: sqlite3.Connection) -> bool:
+        """Look, without a lock: a caller's transaction may hold SQLite's own at this moment."""
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        return mode == "wal" and schema_version(connection, self.tables) == len(schema.MIGRATIONS)
+
+    def _lay_out(
+        self, connection: sqlite3.Connection, lock: WriteLock, progress: Progress | None = None
+    ) -> SchemaState:
+        with lock:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("BEGIN IMMEDIATE")
+            state = migrate_schema(connection, self.tables, self.tables_shown, progress)
+            connection.execute("COMMIT")
+        return state
+
+    def _look_at_schema(self) -> SchemaState:
+        found = 0
+        if self.path.exists():
+            place = f"file:{quote(str(self.path))}?mode=ro"
+            with closing(sqlite3.connect(place, uri=True, timeout=BUSY_SECONDS)) as connection:
+                found = schema_version(connection, self.tables)
+        return SchemaState(found, len(schema.MIGRATIONS))
+
+    def _migrate_now(self, progress: Progress | None) -> SchemaState:
+        refuse_network_disk(self.path)
+        with fork_gate(), ExitStack() as undo:
+            connection = undo.enter_context(closing(self._connect()))
+            lock = WriteLock(companion_folder(self.path) / "write.lock")
+            undo.callback(lock.close)
+            return self._lay_out(connection, lock, progress)
 
     def _connect(self, cache_kib: int = READING_CACHE_KIB) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -210,6 +280,7 @@ class Database:
             "mmap_size = 0",
             "foreign_keys = ON",
             "wal_autocheckpoint = 0",
+            "journal_size_limit = 0",  # a WAL begun anew is no longer than what it holds
             "temp_store = MEMORY",
         ):
             try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omniq.models.finding import Finding, broken, fine, risk
 from omniq.storage.local.disk import MIB, disk_findings
-from omniq.storage.sqlite.schema import VERSION
+from omniq.storage.sqlite.schema import MIGRATIONS
 
 LARGE_WAL_BYTES = 64 * MIB
 CHECK_SECONDS = 5.0
@@ -28,7 +28,7 @@ def database_findings(
         _durability(name, durability),
         _wal(name, path),
         _pages(name, connect),
-        fine(name, f"schema version {VERSION}, as this OmniQ knows it"),
+        fine(name, f"schema version {len(MIGRATIONS)}, as this OmniQ knows it"),
         *disk_findings(path.parent),
     ]
 

@@ -47,10 +47,10 @@ def translated(error: sqlite3.Error | OSError, path: str) -> StorageError:
 
 @contextmanager
 def translating(path: Path) -> Generator[None]:
-    """Let errors of the file system beside a database be ours."""
+    """Let errors of the driver, and of the file system beside a database, be ours."""
     try:
         yield
-    except OSError as error:
+    except (sqlite3.Error, OSError) as error:
         raise translated(error, str(path)) from error
 
 

@@ -15,6 +15,7 @@ from omniq.models.result import TaskResult
 from omniq.models.task import Task, TaskStatus
 from omniq.serialization import SerializationFormat
 from omniq.storage.base import (
+    BaseEventStorage,
     BaseQueue,
     BaseResultStorage,
     Capabilities,
@@ -24,8 +25,10 @@ from omniq.storage.base import (
     Lease,
     TaskFilter,
 )
+from omniq.storage.joining import Caller
 from omniq.storage.local import liveness
 from omniq.storage.local.wake import FINAL, READY
+from omniq.storage.sqlite.callers import JoinedWrites
 from omniq.storage.sqlite.claims import ClaimStatements
 from omniq.storage.sqlite.database import Database, Durability
 from omniq.storage.sqlite.errors import translating
@@ -55,11 +58,12 @@ class SQLiteQueue(BaseQueue):
         database_path: the file; made if missing.
         durability: ``full`` or ``fast``, see `Database`.
         namespace: prefix of the tables.
+        migrate: False neither makes the file nor its tables, and refuses older ones.
         serialization_format: of new payloads; each says its own format when read.
         database: share this open handle instead of making one.
     """
 
-    capabilities = Capabilities(detects_death=True, wakes=True)
+    capabilities = Capabilities(detects_death=True, wakes=True, transactions=True)
 
     def __init__(
         self,
@@ -67,13 +71,17 @@ class SQLiteQueue(BaseQueue):
         *,
         durability: Durability = "full",
         namespace: str = "omniq",
+        migrate: bool = True,
         serialization_format: SerializationFormat = "json",
         database: Database | None = None,
     ) -> None:
         super().__init__()
-        self._db = database or Database(database_path, durability=durability, namespace=namespace)
+        self._db = database or Database(
+            database_path, durability=durability, namespace=namespace, migrate=migrate
+        )
         self._codec = task_codec(serialization_format)
         self._writes = TaskWrites(self._db.tables, self._codec)
+        self._joined = JoinedWrites(self._db, self._codec, self._writes)
         self._claims = ClaimStatements(self._db.tables)
         state = ", ".join(f"t.{name}" for name in STATE_COLUMNS)
         self._select = (
@@ -83,6 +91,11 @@ class SQLiteQueue(BaseQueue):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._db.path)!r})"
+
+    @property
+    def versioned_schema(self) -> Database:
+        """What keeps the versions of the tables."""
+        return self._db
 
     async def _open(self) -> None:
         await self._db.open(self)
@@ -109,6 +122,15 @@ class SQLiteQueue(BaseQueue):
         return await self._db.write(
             lambda transaction: self._writes.insert(transaction, tasks, payloads, moment)
         )
+
+    async def _insert_within(
+        self,
+        caller: Caller,
+        tasks: list[Task],
+        events: BaseEventStorage | None,
+        now: datetime | None,
+    ) -> list[Inserted]:
+        return await self._joined.insert(caller, tasks, events, now or utcnow())
 
     async def _claim(
         self,

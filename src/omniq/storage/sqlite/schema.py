@@ -14,11 +14,11 @@ import sqlite3
 from typing import NamedTuple
 
 from omniq.exceptions import ConfigError, SchemaError
+from omniq.storage.schemas import Progress, SchemaState, refuse_unfit
 
-VERSION = 1
 _NAMESPACE = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII).fullmatch
 
-_STATEMENTS = """
+_VERSION_1 = """
 CREATE TABLE {task} (
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -89,6 +89,8 @@ CREATE INDEX {schedule}_ready ON {schedule} (next_run_at) WHERE status = 'active
 CREATE TABLE {meta} (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO {meta} VALUES ('schema_version', 1);
 """
+MIGRATIONS = (_VERSION_1,)
+"""Each brings the schema from the version before it (0: nothing) to its own."""
 
 
 class Tables(NamedTuple):
@@ -117,26 +119,54 @@ def tables(namespace: str) -> Tables:
     return Tables(*(f"{namespace}_{name}" for name in Tables._fields))
 
 
-def ensure_schema(connection: sqlite3.Connection, names: Tables) -> None:
-    """Create the tables, or bring them to this version. Call inside a write transaction.
+def migration_sql(names: Tables, since: int = 0) -> str:
+    """Return the statements that bring a schema of version `since` to this one, for one run."""
+    parts = [script.format(**names._asdict()).lstrip() for script in MIGRATIONS[since:]]
+    if not parts:
+        return ""
+    version = len(MIGRATIONS)
+    raised = f"UPDATE {names.meta} SET value = {version} WHERE key = 'schema_version';\n"  # noqa: S608 - checked name
+    return "".join(parts) + raised
+
+
+def schema_version(connection: sqlite3.Connection, names: Tables) -> int:
+    """Return the version of the tables; 0 where there are none.
 
     Raises:
-        SchemaError: they were laid out by a newer version, or by another program.
+        SchemaError: they are another program's.
     """
     found = connection.execute(
         "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (names.meta,)
     ).fetchone()
     if found is None:
-        for statement in _STATEMENTS.format(**names._asdict()).split(";\n"):
-            if statement.strip():
-                connection.execute(statement)
-        return
+        return 0
     query = f"SELECT value FROM {names.meta} WHERE key = 'schema_version'"  # noqa: S608 - checked name
     row = connection.execute(query).fetchone()
     if row is None:
         raise SchemaError(f"the table {names.meta} is another program's; choose another namespace")
-    (version,) = row
-    if version > VERSION:
-        raise SchemaError(
-            f"the tables have schema version {version}, this OmniQ knows {VERSION}; upgrade it"
-        )
+    return int(row[0])
+
+
+def migrate_schema(
+    connection: sqlite3.Connection, names: Tables, shown: str, progress: Progress | None = None
+) -> SchemaState:
+    """Bring the tables to this version; return how they stood. Call inside a write transaction.
+
+    Raises:
+        SchemaError: they were laid out by a newer version, or by another program.
+    """
+    state = SchemaState(schema_version(connection, names), len(MIGRATIONS))
+    refuse_unfit(state, shown, migrate=True)
+    for version in range(state.found, state.known):
+        if progress is not None:
+            progress(version + 1, state.known)
+        for statement in statements(MIGRATIONS[version].format(**names._asdict())):
+            connection.execute(statement)
+    raised = f"UPDATE {names.meta} SET value = ? WHERE key = 'schema_version'"  # noqa: S608 - checked name
+    connection.execute(raised, (state.known,))
+    return state
+
+
+def statements(script: str) -> list[str]:
+    """Part a script of ours into its statements; each ends a line."""
+    return [part for part in script.split(";\n") if part.strip()]

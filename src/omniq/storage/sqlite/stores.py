@@ -45,6 +45,11 @@ class _SQLiteStorage:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._db.path)!r})"
 
+    @property
+    def versioned_schema(self) -> Database:
+        """What keeps the versions of the tables."""
+        return self._db
+
     async def _open(self) -> None:
         await self._db.open(self)
 
@@ -74,11 +79,14 @@ class SQLiteResultStorage(_SQLiteStorage, BaseResultStorage):
         *,
         durability: Durability = "full",
         namespace: str = "omniq",
+        migrate: bool = True,
         serialization_format: SerializationFormat = "json",
         database: Database | None = None,
     ) -> None:
         super().__init__()
-        self._db = database or Database(database_path, durability=durability, namespace=namespace)
+        self._db = database or Database(
+            database_path, durability=durability, namespace=namespace, migrate=migrate
+        )
         self._codec = RecordCodec(
             TaskResult, ("result",), format=serialization_format, limit=MAX_RESULT_BYTES
         )
@@ -171,10 +179,13 @@ class SQLiteEventStorage(_SQLiteStorage, BaseEventStorage):
         *,
         durability: Durability = "full",
         namespace: str = "omniq",
+        migrate: bool = True,
         database: Database | None = None,
     ) -> None:
         super().__init__()
-        self._db = database or Database(database_path, durability=durability, namespace=namespace)
+        self._db = database or Database(
+            database_path, durability=durability, namespace=namespace, migrate=migrate
+        )
         self._table = self._db.tables.event
         self._insert = BulkInsert(
             f"INSERT INTO {self._table} (task_id, event_type, at, worker_id, message, details)"
@@ -182,8 +193,13 @@ class SQLiteEventStorage(_SQLiteStorage, BaseEventStorage):
             6,
         )
 
-    async def _append(self, events: list[TaskEvent]) -> None:
-        rows = [
+    def is_kept_in(self, database: Database) -> bool:
+        """Whether a transaction of this database can write these events."""
+        return self._db is database
+
+    def rows(self, events: Sequence[TaskEvent]) -> list[tuple[Any, ...]]:
+        """Return events as rows for `write_rows`."""
+        return [
             (
                 item.task_id,
                 str(item.event_type),
@@ -194,9 +210,14 @@ class SQLiteEventStorage(_SQLiteStorage, BaseEventStorage):
             )
             for item in events
         ]
-        await self._db.write(
-            lambda transaction: self._insert.run(transaction.connection, rows) and None
-        )
+
+    def write_rows(self, transaction: Transaction, rows: list[tuple[Any, ...]]) -> None:
+        """Append rows; a job, or part of one."""
+        self._insert.run(transaction.connection, rows)
+
+    async def _append(self, events: list[TaskEvent]) -> None:
+        rows = self.rows(events)
+        await self._db.write(lambda transaction: self.write_rows(transaction, rows))
 
     async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:
         clauses, values = _event_conditions(where)
@@ -231,11 +252,14 @@ class SQLiteScheduleStorage(_SQLiteStorage, BaseScheduleStorage):
         *,
         durability: Durability = "full",
         namespace: str = "omniq",
+        migrate: bool = True,
         serialization_format: SerializationFormat = "json",
         database: Database | None = None,
     ) -> None:
         super().__init__()
-        self._db = database or Database(database_path, durability=durability, namespace=namespace)
+        self._db = database or Database(
+            database_path, durability=durability, namespace=namespace, migrate=migrate
+        )
         self._codec = RecordCodec(
             Schedule, ("args", "kwargs", "metadata"), format=serialization_format
         )

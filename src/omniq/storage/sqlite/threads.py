@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ BUSY_SECONDS = 5.0
 JOBS_PER_COMMIT = 128
 CHECKPOINT_BYTES = 32 << 20
 CHECKPOINT_RETRY_BYTES = 8 << 20
+CHECKPOINT_PATIENCE_MS = 50
 
 
 class Transaction:
@@ -118,9 +120,15 @@ class Writer(JobThread):
     """Runs all jobs that wait in one transaction, and brings the WAL back in time."""
 
     def __init__(
-        self, path: Path, connection: sqlite3.Connection, lock: WriteLock, hub: WakeHub
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        lock: WriteLock,
+        hub: WakeHub,
+        connect: Callable[[], sqlite3.Connection],
     ) -> None:
         self._lock = lock
+        self._connect = connect
         self._hub = hub
         self._wal = Path(f"{path}-wal")
         self._checkpoint_at = CHECKPOINT_BYTES
@@ -193,13 +201,22 @@ class Writer(JobThread):
             logger.warning("checkpoint of %s: %s", self._path, error)
 
     def _checkpoint(self) -> None:
-        """Bring back what readers let go of now; they are not waited for."""
-        with self._lock, self._gate:
-            self._connection.execute("PRAGMA busy_timeout = 50")
+        """Bring back what readers let go of now; they are not waited for.
+
+        A second connection keeps everybody from committing meanwhile, also those that do not take
+        the lock file: programs that are not OmniQ. (A TRUNCATE would go on without that lock when
+        it cannot have it.) The next commit begins the WAL anew, and shortens it.
+        """
+        with self._lock, self._gate, closing(self._connect()) as guard:
+            guard.execute(f"PRAGMA busy_timeout = {CHECKPOINT_PATIENCE_MS}")
             try:
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            finally:
-                self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+                guard.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if is_busy(error):
+                    return  # somebody is writing: after the next commit, perhaps
+                raise
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            guard.execute("ROLLBACK")
 
 
 def _answer(answers: list[tuple[Job, Any, BaseException | None]]) -> None:

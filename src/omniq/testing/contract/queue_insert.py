@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from copy import copy
 from datetime import timedelta, timezone
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from omniq.exceptions import (
+    CapabilityError,
     PayloadTooLargeError,
     SerializationError,
     ValidationError,
@@ -71,6 +73,17 @@ class InsertContract:
     async def test_insert_of_nothing_does_nothing(self, queue: BaseQueue) -> None:
         """An empty batch is no error."""
         assert await queue.insert([]) == []
+
+    async def test_a_caller_s_transaction_needs_a_known_connection(self, queue: BaseQueue) -> None:
+        """What a store cannot take part in is refused, never left out: the task would be lost."""
+        expected = ValidationError if queue.capabilities.transactions else CapabilityError
+
+        with pytest.raises(expected, match="connection"):
+            await queue.insert_within(object(), [make_task("a")])
+        with pytest.raises(expected, match="connection"):
+            await asyncio.to_thread(queue.insert_within_sync, object(), [make_task("a")])
+
+        assert await queue.find() == []
 
     async def test_a_known_id_is_not_stored_again(self, queue: BaseQueue) -> None:
         """Insert is put-if-absent, so a repeated call after a lost reply does no harm."""
