@@ -64,8 +64,13 @@ def nats(folder: Path) -> MakeBackend:
 
 
 def nats_cluster(folder: Path) -> MakeBackend:
-    space = nats_servers.namespace()
-    return partial(NATSBackend, nats_servers.cluster_url(), namespace=space, replicas=3)
+    return partial(
+        NATSBackend,
+        nats_servers.cluster_url(),
+        namespace=nats_servers.namespace(),
+        replicas=3,
+        timeout_seconds=20,  # three servers elect a leader for each stream of each test
+    )
 
 
 def s3(folder: Path) -> MakeBackend:

@@ -24,6 +24,7 @@ from tests.integration.storm import (
     storm_of,
     watch,
 )
+from tests.servers import nats
 from tests.servers.engines import ENGINES
 from tests.servers.process import Server
 
@@ -134,3 +135,20 @@ async def test_a_long_storm_of_restarts(server: Server, tmp_path: Path) -> None:
     print(f"{len(history.stored)} tasks; back after", *(f"{seconds:.2f}" for seconds in noticed))
     assert_all_well(history)
     assert max(noticed) < 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_a_long_storm_over_the_nodes_of_a_cluster(tmp_path: Path) -> None:
+    """NATS with three copies: each node in turn is killed under load, and work goes on."""
+    nodes = nats.start_cluster(tmp_path)
+    url = f"{nats.url_of(nodes)}?namespace={nats.namespace()}&replicas=3"
+    try:
+        rhythm = Rhythm(6, up_seconds=4, down_seconds=4)
+        history, noticed = await storm_over(url, nodes, tmp_path, rhythm)
+    finally:
+        for node in nodes:
+            node.stop()
+
+    print(f"{len(history.stored)} tasks; back after", *(f"{seconds:.2f}" for seconds in noticed))
+    assert_all_well(history)

@@ -142,6 +142,8 @@ class NATSQueue(NATSComponent, BaseQueue):
         ]
 
     async def _counts(self) -> Counts:
+        if self.stream.replicated:
+            return await self._counts_one_by_one()
         subjects = await self.stream.subjects(self._places.name())
         queues = sorted(self._places.queue_of(subject) for subject in subjects)
         keys = [
@@ -157,6 +159,25 @@ class NATSQueue(NATSComponent, BaseQueue):
             if number:
                 of_queue = counts.setdefault(queue, {})
                 of_queue[status] = of_queue.get(status, 0) + number
+        return counts
+
+    async def _counts_one_by_one(self) -> Counts:
+        """Count what the leader lists, each task once.
+
+        A server that comes back after a crash may bring back messages that were replaced.
+        """
+        standing: dict[str, list[str]] = {}
+        for subject in await self.stream.subjects(self._places.some()):
+            standing.setdefault(subject.rpartition(".")[2], []).append(subject)
+        doubtful = [one for subjects in standing.values() if len(subjects) > 1 for one in subjects]
+        found = await self.shelf.read_at(doubtful)
+        counts: Counts = {}
+        for subjects in standing.values():
+            place = self._places.read(subjects[-1])
+            if len(subjects) > 1 and place.task_id in found:
+                place = found[place.task_id].place
+            of_queue = counts.setdefault(place.queue, {})
+            of_queue[place.status] = of_queue.get(place.status, 0) + 1
         return counts
 
     async def _numbers(self, patterns: dict[CountKey, str]) -> dict[CountKey, int]:

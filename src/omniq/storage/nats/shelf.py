@@ -80,6 +80,16 @@ class Shelf:
         records = [self.codec.record(one) for one in stored]
         if self.stream.replicated:
             records += await self._others([one for one in records if one.place.was_moved])
+        return await self._sorted_out(records)
+
+    async def read_at(self, subjects: Sequence[str]) -> dict[str, Record]:
+        """Return the records of the tasks that stand on these subjects, each task on all it has."""
+        return await self._sorted_out(
+            [self.codec.record(one) for one in await self.stream.last(subjects)]
+        )
+
+    async def _sorted_out(self, records: Sequence[Record]) -> dict[str, Record]:
+        """Return the task of each id; delete the messages that are not the task any more."""
         found: dict[str, Record] = {}
         for record in records:
             known = found.get(record.place.task_id)
