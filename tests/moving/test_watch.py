@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import pytest
 
 from omniq import ConfigError, OmniQ, Schedule, ScheduleType, Task, TaskStatus
 from omniq.backend.sqlite import SQLiteBackend
+from omniq.clock import utcnow
 from omniq.migration import MigrationError, migrate, move
 from omniq.models.config import OmniQConfig
 from omniq.moving import times
 from omniq.moving.marker import Marker, marker_task, read_marker
 from omniq.moving.parking import MOVE
 from omniq.moving.watch import Follower
-from omniq.storage.base import BaseQueue, Inserted
+from omniq.storage.base import BaseQueue, Inserted, Lease, TaskFilter
 from omniq.testing.waiting import wait_until
 
 
@@ -57,6 +59,33 @@ async def test_a_handle_from_before_finds_its_result_after(q: OmniQ) -> None:
     assert await q.get_events(done.id) != []
     late = await q.enqueue("f", 2)
     assert (await target_tasks())[late.id] is TaskStatus.PENDING
+
+
+async def test_all_that_is_asked_of_a_moved_queue_is_answered_by_the_target(q: OmniQ) -> None:
+    """A method that went to the source by itself would tell of a store nobody uses."""
+    await q.enqueue("f")
+    await move("old.db", "new.db")
+    later = utcnow() + timedelta(hours=1)
+    queue = q.task_queue
+    async with SQLiteBackend("new.db") as target:
+        there = target.get_task_queue()
+        await there.enqueue(Task(func="f", id="new", queue_name="other", run_at=later))
+        await there.set_paused("other", True)
+
+    assert [task.id for task in await queue.find(TaskFilter(queues=frozenset({"other"})))] == [
+        "new"
+    ]
+    assert (await queue.counts())["other"] == {TaskStatus.SCHEDULED: 1}
+    assert await queue.paused() == {"other"}
+    assert await queue.next_due(["other"]) == later
+    await queue.set_paused("other", False)
+    claimed = await queue.claim(["other"], worker_id="w", lease_token="t", now=later)
+    lease = Lease("new", 1, "t")
+    assert [task.id for task in await queue.extend([lease], lease_seconds=60)] == ["new"]
+    await queue.complete(claimed[0])
+    assert await queue.purge(utcnow() + timedelta(hours=2)) == 1
+    await queue.wait(["other"], 0.01)
+    await queue.wait_final(["new"], 0.01)
 
 
 async def test_a_program_that_starts_later_follows_too(q: OmniQ) -> None:

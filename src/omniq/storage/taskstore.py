@@ -2,7 +2,8 @@
 """The storage contract for tasks: the atomic primitives every queue backend provides.
 
 The public methods here check their input, open the store on first use and hand over to the
-underscored method of the same name, which is all a backend writes. What those must keep:
+underscored method of the same name, which is all a backend writes. They hand over to that of
+`_serving`, so that an application follows when its store moves. What those must keep:
 
 * Each primitive is atomic by itself; nothing else has to be.
 * `now` is the caller's moment, or the store's own clock when None.
@@ -267,8 +268,8 @@ class TaskStore(Component, ABC):
         One in the past is a task that nobody has claimed yet, or whose lease nobody took over.
         """
         names = check_queues(queues)
-        await self.connect()
-        return await self._next_due(names)
+        store = await self._serving()
+        return await store._next_due(names)
 
     async def wait(self, queues: Sequence[str], timeout: float) -> None:
         """Return when work may be there, after `timeout` seconds at the latest.
