@@ -30,8 +30,8 @@ from tests.integration.storm import (
 )
 from tests.servers.engines import ENGINES
 
-SLOW_TO_HEAL = {"nats"}
-"""A child whose parent's worker died at the wrong moment sees to itself, but minutes later."""
+SLOW_TO_HEAL = {"nats", "redis"}
+"""There a killed worker's tasks wait until its leases end; on NATS, children even for minutes."""
 
 
 @pytest.fixture(

@@ -119,7 +119,7 @@ async def test_a_server_that_is_killed_again_and_again_loses_nothing(
     server: Server, tmp_path: Path
 ) -> None:
     """Each acknowledged task ends, once, and the same processes work on after each return."""
-    rhythm = Rhythm(2, up_seconds=1, down_seconds=0.5, lease_seconds=12)
+    rhythm = Rhythm(2, up_seconds=1, down_seconds=0.5, lease_seconds=20)
     history, _ = await storm_over(server.url, [server], tmp_path, rhythm)
 
     assert_all_well(history)
