@@ -17,9 +17,17 @@ from omniq import lifecycle
 from omniq.backend.postgres import PostgresBackend
 from omniq.clock import utcnow
 from omniq.exceptions import StorageUnavailableError
+from omniq.models.event import EventType, TaskEvent
 from omniq.models.task import Task, TaskStatus
 from omniq.storage.base import Change, Inserted, Lease
-from omniq.storage.postgres import Database, PostgresQueue, client, database, listener
+from omniq.storage.postgres import (
+    Database,
+    PostgresEventStorage,
+    PostgresQueue,
+    client,
+    database,
+    listener,
+)
 from omniq.storage.postgres import queue as queue_module
 from omniq.storage.postgres.claims import ClaimStatements
 from omniq.storage.postgres.schema import tables
@@ -92,6 +100,26 @@ async def test_a_lost_answer_to_an_enqueue_leaves_exactly_one_task(
         assert Counter(task.func for task in await queue.list_tasks()) == Counter("fg") + Counter(
             {"warm": 1}
         )
+
+
+async def test_a_lost_answer_to_a_logged_insert_leaves_exactly_one_task(
+    backend: PostgresBackend, tunnel: Proxy
+) -> None:
+    """Task and event are one statement; when its answer is lost, the task is recognised."""
+    name = backend.database.tables.schema
+    url = f"postgresql://postgres@127.0.0.1:{tunnel.port}/postgres"
+    handle = Database(url, schema=name, listen=False, pool_size=1)
+    queue, events = PostgresQueue(handle=handle), PostgresEventStorage(handle=handle)
+    async with queue, events:
+        assert queue.logs_with(events)
+        for lost in (0, 1):  # the statement must be prepared before
+            task = Task(func="f")
+            event = TaskEvent(task_id=task.id, event_type=EventType.ENQUEUED)
+            tunnel.replies_to_lose = lost
+            assert await queue.insert_logged([task], [event], events) == [(task.id, True)]
+            assert event in await events.get_events(task.id)
+
+        assert await queue.counts() == {"default": {TaskStatus.PENDING: 2}}
 
 
 async def test_a_half_open_connection_is_noticed(

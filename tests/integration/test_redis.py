@@ -16,9 +16,9 @@ import pytest
 
 from omniq.backend.redis import RedisBackend
 from omniq.exceptions import ConfigError, StorageError, StorageUnavailableError
-from omniq.models import Task, TaskStatus
+from omniq.models import EventType, Task, TaskEvent, TaskStatus
 from omniq.storage.base import BaseQueue
-from omniq.storage.redis import RedisQueue
+from omniq.storage.redis import RedisEventStorage, RedisQueue, RedisServer
 from tests.servers.process import free_port
 from tests.servers.proxy import proxy
 from tests.servers.redis import namespace, redis_url, running_redis
@@ -167,6 +167,22 @@ class TestConnections:
             between.replies_to_lose = 1
             assert await queue.enqueue(task(id="a", unique_key="k")) == "a"
             assert await queue.counts() == {"default": {TaskStatus.PENDING: 1}}
+
+    async def test_a_lost_reply_makes_exactly_one_task_of_a_logged_one(self) -> None:
+        """The insert is repeated by its name; its event may double, but is there."""
+        async with proxy(port_of_shared()) as between:
+            server = RedisServer(port=between.port, namespace=namespace())
+            queue, events = RedisQueue(server=server), RedisEventStorage(server=server)
+            async with queue, events:
+                assert queue.logs_with(events)
+                for lost in (0, 1):  # the server must know the scripts before
+                    one = task()
+                    event = TaskEvent(task_id=one.id, event_type=EventType.ENQUEUED)
+                    between.replies_to_lose = lost
+                    assert await queue.insert_logged([one], [event], events) == [(one.id, True)]
+                    assert event in await events.get_events(one.id)
+
+                assert await queue.counts() == {"default": {TaskStatus.PENDING: 2}}
 
     async def test_a_lost_reply_of_a_settle_is_still_a_success(self) -> None:
         """The repeated swap recognises its own work, even one that went back to the queue."""

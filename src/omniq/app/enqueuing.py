@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from omniq.clock import utcnow
+from omniq.coalesce import Coalescer
 from omniq.exceptions import ValidationError
 from omniq.models.checks import checked_task
 from omniq.models.event import EventType, TaskEvent
 from omniq.models.task import Task
 from omniq.serialization import RecordCodec
-from omniq.storage.base import BaseEventStorage, BaseQueue
+from omniq.storage.base import BaseEventStorage, BaseQueue, Inserted
 from omniq.storage.queue import standing
 
 _SURELY_STORABLE_BYTES = 64 << 10
@@ -37,6 +39,7 @@ class Enqueuing:
         self._events = events
         self._log_events = log_events
         self._codec = RecordCodec(Task, ("args", "kwargs", "metadata"))
+        self._pairs: Coalescer[tuple[Task, TaskEvent], Inserted] = Coalescer(self._insert_logged)
 
     async def store(self, task: Task, *, is_fresh: bool) -> str:
         """Store one task; return the id that stands for it.
@@ -56,6 +59,8 @@ class Enqueuing:
         return task_id
 
     async def _store_both(self, task: Task, event: TaskEvent) -> str:
+        if self._queue.logs_with(self._events):
+            return standing(task, await self._pairs.submit((task, event)))
         logged = self._events.begin_logging(event)
         try:
             task_id = await self._queue.enqueue(task)
@@ -66,14 +71,27 @@ class Enqueuing:
         return task_id
 
     async def store_many(self, tasks: Sequence[Task]) -> list[str]:
-        """Store tasks in one batch; return the id that stands for each, in order."""
-        now = utcnow()
-        standing = await self._queue.enqueue_many(tasks)
-        stored = [
-            task.id for task, task_id in zip(tasks, standing, strict=True) if task.id == task_id
-        ]
-        await self.log(EventType.ENQUEUED, stored, now)
-        return standing
+        """Store tasks in one batch; return the id that stands for each, in order.
+
+        While one part is stored, the events of the part before are.
+        """
+        now, logging = utcnow(), None
+        done: list[tuple[Task, Inserted]] = []
+        try:
+            async for part in self._queue.insert_in_parts(tasks):
+                done += part
+                stored = [task.id for task, item in part if item.stored]
+                if logging is not None:
+                    await logging
+                logging = asyncio.create_task(self.log(EventType.ENQUEUED, stored, now))
+        finally:
+            if logging is not None:
+                await logging
+        return [standing(task, item) for task, item in done]
+
+    async def _insert_logged(self, pairs: list[tuple[Task, TaskEvent]]) -> list[Inserted]:
+        tasks, events = zip(*pairs, strict=True)
+        return await self._queue.insert_logged(tasks, events, self._events)
 
     async def store_within(self, connection: object, tasks: Sequence[Task]) -> list[str]:
         """Store tasks in a transaction of the caller's; return the id that stands for each.

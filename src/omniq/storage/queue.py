@@ -31,6 +31,7 @@ BARE_LEASE_SECONDS = 60.0
 """The lease of a task taken by `dequeue` or `lock_task`, outside of a worker."""
 FINISHED_KEPT = timedelta(days=7)
 PAGE = 500
+PART = 1000
 _CAS_ATTEMPTS = 100
 
 
@@ -68,10 +69,24 @@ class BaseQueue(TaskStore):
                 of earlier thousands are stored by then.
             TaskExistsError: an id is taken; the other tasks of the call are stored.
         """
+        pairs = [pair async for part in self.insert_in_parts(tasks) for pair in part]
+        return [standing(task, item) for task, item in pairs]
+
+    async def insert_in_parts(
+        self, tasks: Sequence[Task]
+    ) -> AsyncIterator[list[tuple[Task, Inserted]]]:
+        """Do what `enqueue_many` does, and yield each part of at most a thousand once it is stored.
+
+        An id that is taken raises nothing here: `standing` does.
+        """
         tasks = list(tasks)
         await self._require_parents(tasks)
-        inserted = await self._insert_chunks(tasks)
-        return [standing(task, item) for task, item in zip(tasks, inserted, strict=True)]
+        if len(tasks) > PART:
+            for task in tasks:
+                checked_task(task)
+        for start in range(0, len(tasks), PART):
+            part = tasks[start : start + PART]
+            yield list(zip(part, await self.insert(part), strict=True))
 
     async def dequeue(
         self,
@@ -344,15 +359,6 @@ class BaseQueue(TaskStore):
         if now is None:
             return await self._swaps.submit(Change(before, after))
         return (await self.swap([Change(before, after)], now=now))[0]
-
-    async def _insert_chunks(self, tasks: list[Task]) -> list[Inserted]:
-        if len(tasks) > 1000:
-            for task in tasks:
-                checked_task(task)
-        inserted: list[Inserted] = []
-        for start in range(0, len(tasks), 1000):
-            inserted += await self.insert(tasks[start : start + 1000])
-        return inserted
 
     async def _require_parents(self, tasks: Sequence[Task]) -> None:
         """Refuse tasks whose parents neither exist nor come before them in the same call."""

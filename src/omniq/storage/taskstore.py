@@ -25,7 +25,14 @@ import msgspec
 from omniq.blocking import blocking, refuse_in_loop, run_blocking
 from omniq.clock import check_seconds, utcnow
 from omniq.ids import check_name
-from omniq.models.checks import check_limit, check_queues, checked_task, moment_or_none
+from omniq.models.checks import (
+    check_limit,
+    check_queues,
+    checked_event,
+    checked_task,
+    moment_or_none,
+)
+from omniq.models.event import TaskEvent
 from omniq.models.task import Task, TaskStatus
 from omniq.storage.component import Component
 from omniq.storage.events import BaseEventStorage
@@ -160,6 +167,27 @@ class TaskStore(Component, ABC):
         if not checked:
             return []
         return unsuspended(store._insert_within(caller, checked, events, moment))
+
+    def logs_with(self, events: BaseEventStorage) -> bool:  # noqa: ARG002 - for backends
+        """Whether `insert_logged` with this storage is a single round trip to the store."""
+        return False
+
+    async def insert_logged(
+        self, tasks: Sequence[Task], events: Sequence[TaskEvent], storage: BaseEventStorage
+    ) -> list[Inserted]:
+        """Store tasks, whose ids are fresh, and the event of each; see `insert`.
+
+        Raises:
+            ValidationError: a field is bad; nothing is stored.
+            StorageError: the tasks may be stored, the events not; or the answer got lost.
+        """
+        checked = [checked_task(task) for task in tasks]
+        told = [checked_event(event) for event in events]
+        store, log = await self._serving(), await storage._serving()
+        inserted = await store._insert_logged(checked, told, log) if checked else []
+        if store is self and self.watch is not None:
+            await self.watch.confirm([item.task_id for item in inserted if item.stored])
+        return inserted
 
     async def claim(
         self,
@@ -327,6 +355,15 @@ class TaskStore(Component, ABC):
     end_dead_leases_sync = blocking(end_dead_leases)
 
     # What a backend writes. Input is checked, the store is open.
+
+    async def _insert_logged(
+        self, tasks: list[Task], events: list[TaskEvent], storage: BaseEventStorage
+    ) -> list[Inserted]:
+        """Store tasks and the events of those stored; override where one round trip does both."""
+        inserted = await self._insert(tasks, None)
+        pairs = zip(events, inserted, strict=True)
+        await storage.append([event for event, item in pairs if item.stored])
+        return inserted
 
     @abstractmethod
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]: ...

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omniq import lifecycle
 from omniq.clock import EPOCH
-from omniq.exceptions import StorageUnavailableError
+from omniq.exceptions import StorageError, StorageUnavailableError
+from omniq.models.event import TaskEvent
 from omniq.models.task import Task, TaskStatus
 from omniq.serialization import RecordCodec
 from omniq.storage.base import Inserted
@@ -61,15 +62,17 @@ class TaskInserts:
     def __init__(self, database: Database, codec: RecordCodec, sql: WriteStatements) -> None:
         self._db, self._codec, self._sql = database, codec, sql
 
-    async def insert(self, tasks: Sequence[Task], now: datetime | None) -> list[Inserted]:
+    async def insert(
+        self, tasks: Sequence[Task], now: datetime | None, *, in_doubt: bool = False
+    ) -> list[Inserted]:
         """Store tasks whose id and unique key are free; see `TaskStore.insert`.
 
         When the answer to an insert is lost, it is tried again; a task found stored with the very
-        same payload then is ours.
+        same payload then is ours. With `in_doubt`, that has happened before.
         """
         left = self._encoded(tasks)
         done: dict[int, Inserted] = {}
-        lost_answers = 0
+        lost_answers = int(in_doubt)
         for _ in range(_TURNS):
             try:
                 stored = await self._insert_once(list(left.values()), now)
@@ -108,7 +111,7 @@ class TaskInserts:
         done: dict[int, Inserted] = {}
         for _ in range(_TURNS):
             news = list(left.values())
-            if _path_of(news) is _Path.RELATED:
+            if _path_of([new.task for new in news]) is _Path.RELATED:
                 stored = await self._insert_related(connection, news, now, wakes)
             else:
                 stored = await self._insert_plain(connection, news, now, wakes, _Path.PLAIN)
@@ -127,6 +130,33 @@ class TaskInserts:
             rows = await connection.fetch(self._sql.known, ids)
             refuse_missing(ids, {row[0] for row in rows})
 
+    async def insert_logged(
+        self, tasks: Sequence[Task], events: Sequence[TaskEvent]
+    ) -> tuple[list[Inserted], bool]:
+        """Store fresh live tasks and the event of each by one statement.
+
+        Where that fails, because an id was taken or its answer got lost, the tasks are stored
+        without their events. Returns what was done with each, and whether the events are stored.
+        """
+        news = [_New(task, self._codec.encode(task)) for task in tasks]
+        told = [(str(event.event_type), event.timestamp) for event in events]
+        wakes = Wakes()
+
+        async def run(connection: Connection[Any]) -> None:
+            await self._insert_plain(connection, news, None, wakes, _Path.FRESH, told)
+
+        try:
+            await self._db.run(run)
+        except AnswerLostError as error:
+            logger.debug("an insert is in doubt and tried again: %s", error)
+            return await self.insert(tasks, None, in_doubt=True), False
+        except StorageError as error:
+            if error.__cause__ is None or sqlstate_of(error.__cause__) != UNIQUE_VIOLATION:
+                raise
+            return await self.insert(tasks, None), False
+        self._db.announce(wakes.ready, wakes.final)
+        return [Inserted(task.id, stored=True) for task in tasks], True
+
     async def _ours(self, left: dict[int, _New]) -> list[int]:
         """Return the places of tasks that are stored exactly as they were sent."""
         rows = await self._db.read(self._sql.payloads, [new.task.id for new in left.values()])
@@ -135,7 +165,7 @@ class TaskInserts:
 
     async def _insert_once(self, news: list[_New], now: datetime | None) -> list[bool]:
         """Try to insert each; whether it is stored."""
-        path = _path_of(news)
+        path = _path_of([new.task for new in news])
         wakes = Wakes()
 
         async def run(connection: Connection[Any]) -> list[bool]:
@@ -163,13 +193,14 @@ class TaskInserts:
         now: datetime | None,
         wakes: Wakes,
         path: _Path,
+        told: Sequence[tuple[str, datetime]] = (),
     ) -> list[bool]:
         """Insert tasks that wait for nobody, by one statement.
 
         Whether a delayed one is due already is left to the server, whose clock decides.
         """
         admitted = [lifecycle.admit(new.task, {}, now or EPOCH) for new in news]
-        return await self._insert_rows(connection, admitted, news, now, wakes, path)
+        return await self._insert_rows(connection, admitted, news, now, wakes, path, told)
 
     async def _insert_rows(
         self,
@@ -179,13 +210,20 @@ class TaskInserts:
         now: datetime | None,
         wakes: Wakes,
         path: _Path,
+        told: Sequence[tuple[str, datetime]] = (),
     ) -> list[bool]:
         rows = [(*task_values(task), new.data) for task, new in zip(admitted, news, strict=True)]
-        if path is _Path.FRESH and len(rows) == 1:
-            found = await connection.fetch(self._sql.insert_one, *rows[0], now)
-        else:
-            query = self._sql.insert_fresh if path is _Path.FRESH else self._sql.insert
+        if told:
+            rows = [(*row, *event) for row, event in zip(rows, told, strict=True)]
+        sql = self._sql
+        if path is not _Path.FRESH:
+            found = await connection.fetch(sql.insert, *columns(rows), now)
+        elif len(rows) > 1:
+            query = sql.insert_fresh_logged if told else sql.insert_fresh
             found = await connection.fetch(query, *columns(rows), now)
+        else:
+            query = sql.insert_one_logged if told else sql.insert_one
+            found = await connection.fetch(query, *rows[0], now)
         ((ids, empty),) = found
         stored = set(ids)
         wakes.note(task for task in admitted if task.id in stored)
@@ -287,8 +325,12 @@ def _take(left: dict[int, _New], done: dict[int, Inserted], places: Iterable[int
         done[place] = Inserted(left.pop(place).task.id, stored=True)
 
 
-def _path_of(news: list[_New]) -> _Path:
-    tasks = [new.task for new in news]
+def are_fresh(tasks: Sequence[Task]) -> bool:
+    """Whether tasks are inserted by the statement that trusts random ids to be new."""
+    return _path_of(tasks) is _Path.FRESH
+
+
+def _path_of(tasks: Sequence[Task]) -> _Path:
     if len({task.id for task in tasks}) != len(tasks):
         return _Path.RELATED
     if any(task.depends_on or task.is_final for task in tasks):

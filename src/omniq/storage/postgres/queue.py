@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from omniq.blocking import run_blocking
 from omniq.models.checks import checked_result
+from omniq.models.event import TaskEvent
 from omniq.models.finding import Finding
 from omniq.models.result import TaskResult
 from omniq.models.task import Task, TaskStatus
@@ -28,10 +29,10 @@ from omniq.storage.joining import Caller
 from omniq.storage.postgres.callers import JoinedInserts
 from omniq.storage.postgres.claims import ClaimStatements
 from omniq.storage.postgres.database import LONG_COMMAND_SECONDS, Database
-from omniq.storage.postgres.inserts import TaskInserts
+from omniq.storage.postgres.inserts import TaskInserts, are_fresh
 from omniq.storage.postgres.rows import STATE_COLUMNS, columns, read_task, task_codec, whole_task
 from omniq.storage.postgres.statements import WriteStatements
-from omniq.storage.postgres.stores import PostgreSQLResultStorage
+from omniq.storage.postgres.stores import PostgreSQLEventStorage, PostgreSQLResultStorage
 from omniq.storage.postgres.target import PostgresOptions
 from omniq.storage.postgres.wake import Waiting, digest
 from omniq.storage.postgres.writes import TaskWrites, is_simple
@@ -131,6 +132,23 @@ class PostgreSQLQueue(BaseQueue):
             return run_blocking(self._db.identify, "PostgreSQLQueue.insert_within")
 
         return await self._joined.insert(caller, tasks, events, now, again)
+
+    def logs_with(self, events: BaseEventStorage) -> bool:
+        """Whether both are in the same database."""
+        return isinstance(events, PostgreSQLEventStorage) and events.is_kept_in(self._db)
+
+    async def _insert_logged(
+        self, tasks: list[Task], events: list[TaskEvent], storage: BaseEventStorage
+    ) -> list[Inserted]:
+        """Store tasks and events in one statement where both are in the same database."""
+        is_plain = all(not (e.message or e.details or e.worker_id) for e in events)
+        if not self.logs_with(storage) or not is_plain or not are_fresh(tasks):
+            return await super()._insert_logged(tasks, events, storage)
+        inserted, is_logged = await self._inserts_of.insert_logged(tasks, events)
+        if not is_logged:
+            pairs = zip(events, inserted, strict=True)
+            await storage.append([event for event, item in pairs if item.stored])
+        return inserted
 
     async def _claim(
         self,

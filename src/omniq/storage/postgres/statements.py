@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from omniq.storage.postgres.rows import (
     REQUEST_COLUMNS,
     RESULT_TYPES,
@@ -13,6 +15,7 @@ from omniq.storage.postgres.rows import (
 from omniq.storage.postgres.schema import Tables
 
 _NEW = {**TYPES, "data": "bytea"}
+_NEW_AND_EVENT = {**_NEW, "event_type": "text", "at": "timestamptz"}
 _CHANGE = {
     "id": "text",
     "seen_claims": "int",
@@ -44,6 +47,8 @@ class WriteStatements:
         self.insert = _insert(names)
         self.insert_fresh = _insert_fresh(names)
         self.insert_one = _insert_one(names)
+        self.insert_fresh_logged = _insert_fresh(names, logged=True)
+        self.insert_one_logged = _insert_one(names, logged=True)
         self.insert_final = _insert_final(names)
         self.swap = _swap(names)
         self.finish = _swap(names, with_results=True)
@@ -81,14 +86,19 @@ class WriteStatements:
         )
 
 
-def _insert_fresh(names: Tables) -> str:
+def _insert_fresh(names: Tables, *, logged: bool = False) -> str:
     """Store live tasks whose ids were drawn at random, as nearly all are: with no look before.
 
     A taken id fails the statement, and `_insert` is run instead. The parameter after the columns is
     the moment. Answers with the ids stored (all), and the queues that had no task in line before.
     """
+    events = f"""logged AS (
+            INSERT INTO {names.event} (task_id, event_type, at)
+            SELECT id, event_type, at FROM input ORDER BY n
+        ),"""  # noqa: S608
+    types = _NEW_AND_EVENT if logged else _NEW
     return f"""
-        WITH input AS MATERIALIZED ({_admitted()}), kept AS (
+        WITH input AS MATERIALIZED ({_admitted(types)}), {events if logged else ""} kept AS (
             INSERT INTO {names.payload} (id, data) SELECT id, data FROM input
         ), stored AS (
             INSERT INTO {names.task} ({_ALL}) SELECT {_PROMOTED} FROM input i
@@ -97,17 +107,22 @@ def _insert_fresh(names: Tables) -> str:
     """  # noqa: S608
 
 
-def _insert_one(names: Tables) -> str:
+def _insert_one(names: Tables, *, logged: bool = False) -> str:
     """Store one task as `_insert_fresh` does; single values cost a fraction of arrays of one."""
-    given = {name: f"${n}::{kind}" for n, (name, kind) in enumerate(_NEW.items(), 1)}
-    moment = f"coalesce(${len(_NEW) + 1}::timestamptz, clock_timestamp())"
+    types = _NEW_AND_EVENT if logged else _NEW
+    given = {name: f"${n}::{kind}" for n, (name, kind) in enumerate(types.items(), 1)}
+    moment = f"coalesce(${len(types) + 1}::timestamptz, clock_timestamp())"
     is_due = f"({given['status']} = 'scheduled' AND {given['due_at']} <= {moment})"
     values = given | {
         "status": f"CASE WHEN {is_due} THEN 'pending' ELSE {given['status']} END",
         "due_at": f"CASE WHEN {is_due} THEN NULL ELSE {given['due_at']} END",
     }
+    told = ", ".join(given[name] for name in ("id", "event_type", "at") if logged)
+    events = f"""logged AS (
+            INSERT INTO {names.event} (task_id, event_type, at) VALUES ({told})
+        ),"""  # noqa: S608
     return f"""
-        WITH kept AS (
+        WITH {events if logged else ""} kept AS (
             INSERT INTO {names.payload} (id, data) VALUES ({given["id"]}, {given["data"]})
         )
         INSERT INTO {names.task} ({_ALL}) VALUES ({", ".join(values[n] for n in TASK_COLUMNS)})
@@ -126,7 +141,7 @@ def _insert(names: Tables) -> str:
     look and the insert fails the statement, which is then run again.
     """
     return f"""
-        WITH input AS MATERIALIZED ({_admitted()}), stored AS (
+        WITH input AS MATERIALIZED ({_admitted(_NEW)}), stored AS (
             INSERT INTO {names.task} ({_ALL}) SELECT {_PROMOTED} FROM input i
             WHERE (SELECT true FROM {names.payload} p WHERE p.id = i.id) IS NULL
             ORDER BY i.n ON CONFLICT DO NOTHING RETURNING id
@@ -138,12 +153,12 @@ def _insert(names: Tables) -> str:
     """  # noqa: S608
 
 
-def _admitted() -> str:
+def _admitted(types: Mapping[str, str]) -> str:
     """Select the new tasks; whether a delayed one is due by now, the server's clock decides."""
     return f"""
         SELECT i.*, i.status = 'scheduled'
-            AND i.due_at <= coalesce(${len(_NEW) + 1}::timestamptz, clock_timestamp()) AS is_due
-        FROM {batch(_NEW)} AS i
+            AND i.due_at <= coalesce(${len(types) + 1}::timestamptz, clock_timestamp()) AS is_due
+        FROM {batch(types)} AS i
     """  # noqa: S608
 
 

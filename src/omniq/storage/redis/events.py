@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Unpack
 
@@ -14,7 +15,7 @@ from omniq.serialization import from_plain, to_plain
 from omniq.storage.events import EVENTS_KEPT, BaseEventStorage, EventFilter
 from omniq.storage.redis.address import RedisOptions
 from omniq.storage.redis.component import RedisComponent, joined, packed, server_of
-from omniq.storage.redis.scripts import script
+from omniq.storage.redis.scripts import Script, script
 from omniq.storage.redis.server import RedisServer
 
 EVENTS_PER_CALL = 1_000
@@ -59,17 +60,29 @@ class RedisEventStorage(RedisComponent, BaseEventStorage):
         self._server = server_of(url, server, options)
         self._kept_seconds = int(check_seconds("keep", keep, least=1.0))
 
-    async def _append(self, events: list[TaskEvent]) -> None:
+    def is_kept_on(self, server: RedisServer) -> bool:
+        """Whether events are stored on this server, over the same connections."""
+        return self._server is server
+
+    def appending(self, events: Sequence[TaskEvent]) -> tuple[Script, tuple[Any, ...]]:
+        """Return the script that appends events (`EVENTS_PER_CALL` at most), and its arguments.
+
+        Raises:
+            SerializationError: one cannot be stored.
+        """
+        batch = [
+            field
+            for item in events
+            for field in (item.task_id, str(item.event_type), str(to_micros(item.timestamp)))
+        ]
         encoded = [_encoded(item) for item in events]
-        for start in range(0, len(events), EVENTS_PER_CALL):
-            end = start + EVENTS_PER_CALL
-            batch = [
-                field
-                for item in events[start:end]
-                for field in (item.task_id, str(item.event_type), str(to_micros(item.timestamp)))
-            ]
-            arguments = (self._kept_seconds, packed(batch), *joined(encoded[start:end]))
-            await self._server.run(_APPEND, *arguments)
+        return _APPEND, (self._kept_seconds, packed(batch), *joined(encoded))
+
+    async def _append(self, events: list[TaskEvent]) -> None:
+        parts = range(0, len(events), EVENTS_PER_CALL)
+        calls = [self.appending(events[start : start + EVENTS_PER_CALL]) for start in parts]
+        for script_, arguments in calls:
+            await self._server.run(script_, *arguments)
 
     async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:
         if where.task_id is not None:

@@ -7,9 +7,12 @@ from datetime import datetime
 from typing import Any, Unpack
 
 from omniq.clock import from_micros, to_micros
+from omniq.exceptions import StorageUnavailableError
 from omniq.loops import PerLoop
+from omniq.models.event import TaskEvent
 from omniq.models.task import Task, TaskStatus
 from omniq.serialization import RecordCodec, SerializationFormat
+from omniq.storage.events import BaseEventStorage
 from omniq.storage.queue import BaseQueue
 from omniq.storage.redis import records
 from omniq.storage.redis.address import RedisOptions
@@ -20,6 +23,8 @@ from omniq.storage.redis.component import (
     packed,
     server_of,
 )
+from omniq.storage.redis.errors import is_lost_reply
+from omniq.storage.redis.events import RedisEventStorage
 from omniq.storage.redis.inbox import Inbox
 from omniq.storage.redis.scripts import script
 from omniq.storage.redis.server import LONGEST_BLOCK_SECONDS, RedisServer
@@ -60,13 +65,44 @@ class RedisQueue(RedisComponent, BaseQueue):
                 await waiting.close()
         await super()._close()
 
+    def logs_with(self, events: BaseEventStorage) -> bool:
+        """Whether both are on this server, and a pipeline is as good as two calls."""
+        address = self._server.address
+        return (
+            isinstance(events, RedisEventStorage)
+            and events.is_kept_on(self._server)
+            and address.topology != "cluster"
+            and address.durability == "server"
+        )
+
+    async def _insert_logged(
+        self, tasks: list[Task], events: list[TaskEvent], storage: BaseEventStorage
+    ) -> list[Inserted]:
+        """Store tasks and events in one round trip.
+
+        When its answers get lost, the insert is repeated by its name, and the events may double.
+        """
+        if not isinstance(storage, RedisEventStorage) or not self.logs_with(storage):
+            return await super()._insert_logged(tasks, events, storage)
+        insert = self._arguments(tasks, None)
+        try:
+            answer, _ = await self._server.run_both((_INSERT, insert), storage.appending(events))
+        except StorageUnavailableError as error:
+            if error.__cause__ is None or not is_lost_reply(error.__cause__):
+                raise
+            answer = await self._server.run(_INSERT, *insert, again=True)
+            await storage.append(events)
+        return _inserted(answer)
+
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
+        arguments = self._arguments(tasks, now)
+        return _inserted(await self._server.run(_INSERT, *arguments, again=True, lasting=True))
+
+    def _arguments(self, tasks: list[Task], now: datetime | None) -> tuple[Any, ...]:
+        """Return the arguments of an insert, with a name of its own."""
         payloads = [self._codec.encode(task) for task in tasks]
         batch = packed([records.item_of(task) for task in tasks])
-        arguments = (micros_or_empty(now), self._server.nonce(), batch, *joined(payloads))
-        answer = await self._server.run(_INSERT, *arguments, again=True, lasting=True)
-        pairs = zip(answer[::2], answer[1::2], strict=True)
-        return [Inserted(holder.decode(), stored == b"1") for holder, stored in pairs]
+        return micros_or_empty(now), self._server.nonce(), batch, *joined(payloads)
 
     async def _claim(
         self,
@@ -154,6 +190,11 @@ class RedisQueue(RedisComponent, BaseQueue):
     async def _wait_final(self, task_ids: list[str], timeout: float) -> None:
         if task_ids and timeout > 0:
             await self._inboxes.get().wait(task_ids, timeout)
+
+
+def _inserted(answer: list[bytes]) -> list[Inserted]:
+    pairs = zip(answer[::2], answer[1::2], strict=True)
+    return [Inserted(holder.decode(), stored == b"1") for holder, stored in pairs]
 
 
 def _item(change: Change) -> tuple[Any, ...]:

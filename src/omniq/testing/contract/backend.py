@@ -10,17 +10,18 @@ import pytest
 
 from omniq.backend.base import BaseBackend
 from omniq.clock import utcnow
-from omniq.exceptions import SyncInAsyncError
+from omniq.exceptions import SyncInAsyncError, ValidationError
 from omniq.models.event import EventType, TaskEvent
 from omniq.models.finding import Level
 from omniq.models.result import TaskResult
 from omniq.models.schedule import Schedule, ScheduleStatus, ScheduleType
-from omniq.models.task import TaskStatus
+from omniq.models.task import Task, TaskStatus
 from omniq.storage.base import (
     BaseEventStorage,
     BaseQueue,
     BaseResultStorage,
     BaseScheduleStorage,
+    Inserted,
 )
 from omniq.testing.contract.samples import make_task
 
@@ -74,6 +75,39 @@ class BackendContract:
         assert await backend.cleanup_expired() == NOTHING
 
         assert [task.id for task in await backend.get_task_queue().list_tasks()] == ["new"]
+
+    async def test_tasks_are_stored_with_their_events(self, backend: BaseBackend) -> None:
+        """One or many, with events that say more than their type; a taken id harms no other."""
+        queue, events = backend.get_task_queue(), backend.get_event_storage()
+        tasks = [Task(func="job") for _ in range(5)]
+        logged = [TaskEvent(task_id=task.id, event_type=EventType.ENQUEUED) for task in tasks]
+        logged[4].message = "by hand"
+
+        for part in (slice(0, 1), slice(1, 4), slice(4, 5)):
+            stored = await queue.insert_logged(tasks[part], logged[part], events)
+            assert stored == [Inserted(task.id, stored=True) for task in tasks[part]]
+        fresh = Task(func="job")
+        told = [logged[0], TaskEvent(task_id=fresh.id, event_type=EventType.ENQUEUED)]
+        again = await queue.insert_logged([tasks[0], fresh], told, events)
+
+        assert [item.stored for item in again] == [False, True]
+        assert await queue.counts() == {"default": {TaskStatus.PENDING: 6}}
+        for event in (*logged[1:], told[1]):
+            assert await events.get_events(event.task_id) == [event]
+
+    async def test_a_bad_task_keeps_the_others_and_all_events_out(
+        self, backend: BaseBackend
+    ) -> None:
+        """Nothing of the call is stored."""
+        tasks = [Task(func="job"), Task(func="job", queue_name="a/b\0")]
+        logged = [TaskEvent(task_id=task.id, event_type=EventType.ENQUEUED) for task in tasks]
+        queue, events = backend.get_task_queue(), backend.get_event_storage()
+
+        with pytest.raises(ValidationError, match="queue_name"):
+            await queue.insert_logged(tasks, logged, events)
+
+        assert await queue.list_tasks() == []
+        assert await events.get_all_events() == []
 
     async def test_components_tell_the_capabilities_of_the_backend(
         self, backend: BaseBackend
