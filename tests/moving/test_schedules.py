@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,8 +15,7 @@ from omniq.moving.parking import MOVE, is_mark
 from omniq.moving.queue import MovingQueue
 from omniq.moving.stores import MovingSchedules, frozen, thawed
 from omniq.scheduler import Scheduler
-from omniq.storage.base import BaseScheduleStorage
-from tests.moving.test_transfer import DiedError
+from tests.moving.dying import DiedError, die_at, live_again
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 WRITES = ("_save", "_replace", "_delete")
@@ -40,40 +38,16 @@ def as_defined(schedule: Schedule) -> Schedule:
     return msgspec.structs.replace(schedule, revision="")
 
 
-def die_at(step: int, *storages: BaseScheduleStorage, after: bool) -> Callable[[], bool]:
-    """Let the process die at the n-th write; return what tells whether it did."""
-    left = [step]
-
-    def dying(write: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def last(*arguments: Any) -> Any:
-            left[0] -= 1
-            if left[0] < 0 or (left[0] == 0 and not after):
-                raise DiedError
-            done = await write(*arguments)
-            if left[0] == 0:
-                raise DiedError
-            return done
-
-        return last
-
-    for storage in storages:
-        for name in WRITES:
-            setattr(storage, name, dying(getattr(storage, name)))
-    return lambda: left[0] <= 0
-
-
 async def die_and_go_on(step: int, *, after: bool) -> bool:
     """Let whoever carries schedules die at this write, if there is one; another one goes on."""
     here, there = (MemoryBackend().get_schedule_storage() for _ in range(2))
     ticking = await here.save_schedule(interval("ticking", metadata={"by": "me"}), now=NOON)
     resting = await here.save_schedule(interval("resting", end_at=NOON + timedelta(1)), now=NOON)
     resting = await here.pause_schedule("resting")
-    has_died = die_at(step, here, there, after=after)
+    has_died = die_at(step, WRITES, here, there, after=after)
     with suppress(DiedError):
         await MovingSchedules(here, there).carry()
-    for storage in (here, there):
-        for name in WRITES:
-            delattr(storage, name)
+    live_again(WRITES, here, there)
 
     await here.cleanup_expired_schedules(now=NOON + timedelta(hours=1))
     carried = await MovingSchedules(here, there).list_schedules()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,13 +19,10 @@ from omniq.moving.transfer import Transfer
 from omniq.storage.base import BaseQueue
 from tests.integration.test_migration import PAIRS
 from tests.integration.test_migration import backend as store
+from tests.moving.dying import DiedError, die_at, live_again
 
 LATER = utcnow() + timedelta(hours=1)
 WRITES = ("_insert", "_swap")
-
-
-class DiedError(BaseException):
-    """The process is gone."""
 
 
 async def fill(queue: BaseQueue) -> set[str]:
@@ -74,46 +69,18 @@ async def claimable(queue: BaseQueue) -> set[str]:
     return {t.id for t in await queue.list_tasks() if t.status in free and not is_mark(t)}
 
 
-def die_at(step: int, *queues: BaseQueue, after: bool) -> Callable[[], bool]:
-    """Let the process die at the n-th write to these queues; return what tells whether it did."""
-    left = [step]
-
-    def dying(write: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def last(*arguments: Any) -> Any:
-            left[0] -= 1
-            if left[0] < 0 or (left[0] == 0 and not after):
-                raise DiedError
-            done = await write(*arguments)
-            if left[0] == 0:
-                raise DiedError
-            return done
-
-        return last
-
-    for queue in queues:
-        for name in WRITES:
-            setattr(queue, name, dying(getattr(queue, name)))
-    return lambda: left[0] <= 0
-
-
-def live_again(*queues: BaseQueue) -> None:
-    for queue in queues:
-        for name in WRITES:
-            delattr(queue, name)
-
-
 async def die_and_go_on(step: int, *, after: bool) -> bool:
     """Let the mover die at this write, if there is one; all must be as if it had not."""
     here, there = MemoryBackend().get_task_queue(), MemoryBackend().get_task_queue()
     ids = await fill(here)
     running = await here.lock_task("runs", lease_seconds=9000)
     assert running is not None
-    has_died = die_at(step, here, there, after=after)
+    has_died = die_at(step, WRITES, here, there, after=after)
     with suppress(DiedError):
         mover = Transfer(here, there)
         await mover.recover()
         await mover.pass_over()
-    live_again(here, there)
+    live_again(WRITES, here, there)
 
     assert not await claimable(here) & await claimable(there)
     both, runs = MovingQueue(here, there), Counter({"runs": 1})
