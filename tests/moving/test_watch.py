@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from omniq import ConfigError, OmniQ, Schedule, ScheduleType, Task, TaskStatus
+from omniq import ConfigError, OmniQ, Schedule, ScheduleType, Task, TaskStatus, ValidationError
 from omniq.backend.sqlite import SQLiteBackend
 from omniq.clock import utcnow
 from omniq.migration import MigrationError, migrate, move
@@ -86,6 +89,19 @@ async def test_all_that_is_asked_of_a_moved_queue_is_answered_by_the_target(q: O
     assert await queue.purge(utcnow() + timedelta(hours=2)) == 1
     await queue.wait(["other"], 0.01)
     await queue.wait_final(["new"], 0.01)
+
+
+async def test_no_transaction_of_a_caller_puts_a_task_into_a_store_that_was_left(q: OmniQ) -> None:
+    """Nobody would look for it there."""
+    await q.enqueue("f")
+    await move("old.db", "new.db")
+
+    def enqueue() -> None:
+        with closing(sqlite3.connect("old.db")) as connection:
+            q.task_queue.insert_within_sync(connection, [Task(func="f", id="late")])
+
+    with pytest.raises(ValidationError, match="connection"):
+        await asyncio.to_thread(enqueue)
 
 
 async def test_a_program_that_starts_later_follows_too(q: OmniQ) -> None:
