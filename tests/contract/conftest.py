@@ -19,6 +19,7 @@ from omniq.backend.redis import RedisBackend
 from omniq.backend.sqlite import SQLiteBackend
 from tests.servers import nats as nats_servers
 from tests.servers.objects import azure_place, gcs_place, s3_place
+from tests.servers.pgbouncer import pgbouncer_url
 from tests.servers.postgres import postgres15_url, postgres_url, schema
 from tests.servers.redis import cluster_url, namespace, redis7_url, redis_url
 
@@ -59,6 +60,11 @@ def postgres15(folder: Path) -> MakeBackend:
     return partial(PostgresBackend, postgres15_url(), schema=schema())
 
 
+def pgbouncer(folder: Path) -> MakeBackend:
+    options = {"statement_cache_size": 0, "direct_dsn": postgres_url(), "schema": schema()}
+    return partial(PostgresBackend, pgbouncer_url(), **options)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - options of several types
+
+
 def nats(folder: Path) -> MakeBackend:
     return partial(NATSBackend, nats_servers.nats_url(), namespace=nats_servers.namespace())
 
@@ -93,6 +99,7 @@ BACKENDS: dict[str, Callable[[Path], MakeBackend]] = {
     "sqlite": sqlite,
     "nats": nats,
     "nats-cluster": nats_cluster,
+    "pgbouncer": pgbouncer,
     "postgres": postgres,
     "postgres15": postgres15,
     "redis": redis,

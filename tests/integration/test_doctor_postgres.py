@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -125,11 +124,11 @@ class TestPostgres:
         assert "read-only replica" in bad(told)[0][1]
 
     async def test_listening_through_a_pooler_is_a_risk(
-        self, durable: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, durable: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Wake-ups get lost, and nobody sees why tasks start late."""
         monkeypatch.setattr("omniq.storage.postgres.doctor.HEAR_SECONDS", 1.0)
-        with running_pgbouncer(tmp_path, durable.url) as pooler:
+        with running_pgbouncer(durable.url) as pooler:
             options: dict[str, Any] = {"statement_cache_size": 0}
             async with PostgresBackend(pooler.url, **options) as backend:
                 through = bad(await backend.findings())
