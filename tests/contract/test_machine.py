@@ -32,6 +32,7 @@ def explore(new_store: Callable[[], MakeBackend], *, examples: int, derandomize:
     )
 
 
+@pytest.mark.timeout(900)
 def test_the_queue_agrees_with_the_model(new_store: Callable[[], MakeBackend]) -> None:
     """The same walks each time, so that a failure is the change's."""
     explore(new_store, examples=60, derandomize=True)

@@ -1,4 +1,4 @@
-"""Queues of two processes on each object store; `tests/contract` runs all the rest."""
+"""Waiting on each object store, where nobody wakes: looks must be often enough."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from omniq.storage.base import BaseQueue
 from omniq.storage.file.location import Location
 from omniq.storage.objectstore.connect import driver_of
 from omniq.storage.objectstore.queue import ObjectQueue
-from omniq.testing.contract.queue_waiting import SharedContract, WaitContract
+from omniq.testing.contract.queue_waiting import WaitContract
 from tests.objectstore.conftest import STORES
 
 SHARED = [store for store in STORES if store != "memory"]
@@ -23,15 +23,10 @@ def location(request: pytest.FixtureRequest) -> Location:
 
 
 @pytest.mark.asyncio
-class TestQueue(SharedContract, WaitContract):
-    """Each with connections and a memory of its own."""
+class TestWaiting(WaitContract):
+    """Here in a normal run as well; `tests/contract` runs all the rest when asked for."""
 
     @pytest.fixture
     async def queue(self, location: Location) -> AsyncIterator[BaseQueue]:
-        async with ObjectQueue(driver_of(location)) as opened:
-            yield opened
-
-    @pytest.fixture
-    async def second(self, queue: BaseQueue, location: Location) -> AsyncIterator[BaseQueue]:
         async with ObjectQueue(driver_of(location)) as opened:
             yield opened
