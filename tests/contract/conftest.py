@@ -83,6 +83,10 @@ def s3(folder: Path) -> MakeBackend:
     return partial(FileBackend, *s3_place())
 
 
+def fsspec_memory(folder: Path) -> MakeBackend:
+    return partial(FileBackend, f"memory://omniq-{uuid4().hex}/jobs")
+
+
 def gcs(folder: Path) -> MakeBackend:
     return partial(FileBackend, *gcs_place())
 
@@ -94,6 +98,7 @@ def azure(folder: Path) -> MakeBackend:
 BACKENDS: dict[str, Callable[[Path], MakeBackend]] = {
     "azure": azure,
     "file": file,
+    "fsspec-memory": fsspec_memory,
     "gcs": gcs,
     "memory": memory,
     "sqlite": sqlite,
@@ -109,7 +114,7 @@ BACKENDS: dict[str, Callable[[Path], MakeBackend]] = {
 }
 """By name: takes an empty folder, returns what makes backends on one new, empty store."""
 
-LONG = {"azure", "nats-cluster", "s3"}
+LONG = {"azure", "gcs", "nats-cluster", "s3"}
 """Each write goes to three servers, or takes both sides ten milliseconds of computing: minutes, so
 that a normal run takes the `SAMPLE` only."""
 SAMPLE = {

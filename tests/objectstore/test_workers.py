@@ -61,6 +61,7 @@ def workers(tmp_path: Path, place: Place) -> Iterator[Workers]:
         process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_a_killed_worker_s_task_runs_again_and_all_others_once(
     workers: Workers, place: Place
@@ -69,11 +70,11 @@ async def test_a_killed_worker_s_task_runs_again_and_all_others_once(
     app = OmniQ(backend=FileBackend(*place))
     async with app:
         queue = app.task_queue
-        await queue.enqueue(Task(func="worker_app:hang_once", id="hung", args=(-1,)))
+        await queue.enqueue(Task(func="worker_app.hang_once", id="hung", args=(-1,)))
         victim = workers.start()
         await wait_until(lambda: "-1 1" in workers.ran(), timeout=60, description="it hangs")
         victim.kill()
-        notes = [Task(func="worker_app:note", id=f"n{n}", args=(n,)) for n in range(NOTES)]
+        notes = [Task(func="worker_app.note", id=f"n{n}", args=(n,)) for n in range(NOTES)]
         await queue.enqueue_many(notes)
         for _ in range(2):
             workers.start()
