@@ -1,4 +1,3 @@
-
 """Worker processes on an object store, one of them killed in the middle of its work."""
 
 from __future__ import annotations
