@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.compare import DRAIN, FAST, FULL, claim_metric, judge
+from bench.compare import DRAIN, FAST, FULL, REDIS, claim_metric, judge
 from bench.recorder import RunLog, RunReader
 from bench.results import Results, percentile
 
@@ -65,6 +65,27 @@ def test_growth_compares_the_largest_store_with_the_smallest() -> None:
     (verdict,) = judge(results)
 
     assert (verdict.value, verdict.kept) == (0.7, False)
+
+
+def test_the_best_peer_is_the_one_to_beat() -> None:
+    """A slow peer must not make a floor look kept, nor one that did not run make it unmeasured."""
+    results = Results()
+    for name, rate in ((REDIS, 900.0), ("huey-redis", 100.0), ("arq-redis", 150.0)):
+        results.add(name, {DRAIN: rate})
+
+    (verdict,) = judge(results)
+
+    assert (verdict.value, verdict.kept) == (6.0, False)
+
+
+def test_each_store_has_a_growth_of_its_own() -> None:
+    """The rates of one backend are never compared with those of another."""
+    results = Results()
+    for name, rates in ((REDIS, (100.0, 90.0)), (FAST, (1000.0, 100.0))):
+        for size, rate in zip((1_000, 1_000_000), rates, strict=True):
+            results.add(name, {claim_metric(size): rate})
+
+    assert {verdict.value: verdict.kept for verdict in judge(results)} == {0.1: False, 0.9: True}
 
 
 def test_percentiles_are_values_that_occurred() -> None:
