@@ -117,6 +117,13 @@ BACKENDS: dict[str, Callable[[Path], MakeBackend]] = {
 LONG = {"azure", "gcs", "nats-cluster", "s3"}
 """Each write goes to three servers, or takes both sides ten milliseconds of computing: minutes, so
 that a normal run takes the `SAMPLE` only."""
+OBJECT_STORES = {"azure", "gcs", "s3"}
+HEAVY = {
+    "test_cleanup_deletes_all_that_expired",
+    "test_get_many_answers_in_order",
+    "test_list_results_goes_through_all_pages",
+}
+"""A thousand results are a thousand objects: minutes where the machine has other things to do."""
 SAMPLE = {
     "test_a_child_cancelled_with_its_parent_frees_its_key",
     "test_a_diamond_completes",
@@ -158,17 +165,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "new_store" in metafunc.fixturenames:
         chosen: list[str] = metafunc.config.getoption("--backend", default=None) or []
-        sampled = metafunc.function.__name__ in SAMPLE
-        legs = [_leg(name, asked_for=sampled or name in chosen) for name in chosen or BACKENDS]
+        test = metafunc.function.__name__
+        legs = [_leg(name, test, asked_for=name in chosen) for name in chosen or BACKENDS]
         metafunc.parametrize("new_store", legs, indirect=True)
 
 
-def _leg(name: str, *, asked_for: bool) -> object:
+def _leg(name: str, test: str, *, asked_for: bool) -> object:
     """A parameter; what is long and not asked for is slow."""
-    if name not in LONG:
-        return name
-    marks = [pytest.mark.xdist_group(name)]  # one cluster, not one for each process
-    return pytest.param(name, marks=marks if asked_for else [*marks, pytest.mark.slow])
+    is_heavy = name in OBJECT_STORES and test in HEAVY
+    is_long = is_heavy or (name in LONG and test not in SAMPLE)
+    marks: list[pytest.MarkDecorator] = []
+    if name in LONG:
+        marks.append(pytest.mark.xdist_group(name))  # one cluster, not one for each process
+    if is_heavy:
+        marks.append(pytest.mark.timeout(600))
+    if is_long and not asked_for:
+        marks.append(pytest.mark.slow)
+    return pytest.param(name, marks=marks)
 
 
 @pytest.fixture
