@@ -27,7 +27,7 @@ from omniq.storage.postgres import Database, PostgresQueue, claims
 from omniq.storage.postgres import queue as queue_module
 from omniq.storage.postgres.schema import migration_sql
 from omniq.testing.waiting import wait_until
-from tests.servers.postgres import postgres_url, schema
+from tests.servers.postgres import FAST, postgres, postgres_url, schema
 
 
 @pytest.fixture
@@ -76,6 +76,26 @@ async def test_what_cannot_be_opened_says_why(
         with pytest.raises(kind, match=says):
             await queue.connect()
     await queue.disconnect()
+
+
+async def test_a_wrong_password_and_a_replica_are_told_at_connect() -> None:
+    """One typed error each, without the password; as a server with its own mind gives them."""
+    with postgres(*FAST) as server:
+        rules = server.folder / "data" / "pg_hba.conf"
+        rules.write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+        server.stop()
+        server.start()
+        url = server.url.replace("postgres@", "postgres:correct-horse@")
+        with pytest.raises(StorageError, match="user name or password is wrong") as caught:
+            await PostgresQueue(url).connect()
+        assert "correct-horse" not in str(caught.value)
+
+        rules.write_text("host all all 127.0.0.1/32 trust\n")
+        server.stop()
+        (server.folder / "data" / "standby.signal").touch()
+        server.start()
+        with pytest.raises(StorageUnavailableError, match="read-only replica; connect to the pri"):
+            await PostgresQueue(server.url).connect()
 
 
 async def test_a_server_that_does_not_answer_is_given_up() -> None:
