@@ -13,6 +13,9 @@ from omniq.models.task import TaskStatus
 EVENTS_PER_TASK = 3
 """ENQUEUED, STARTED and COMPLETED."""
 
+SENT = ("evalsha", "eval", "blpop", "info", "hgetall", "publish")
+"""What OmniQ sends to Redis, and uses in no script."""
+
 
 class OmniQRedis(OmniQStore):
     """OmniQ on Redis or Valkey."""
@@ -32,8 +35,9 @@ class OmniQRedis(OmniQStore):
         return min(int(completed or 0), results, int(events or 0) // EVENTS_PER_TASK)
 
     async def queries(self) -> int:
-        """Return commands, of those inside of scripts as well."""
-        return int((await self._store.info("stats"))["total_commands_processed"])
+        """Return what clients sent: the server's own total counts each command of a script."""
+        stats = await self._store.info("commandstats")
+        return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in SENT)
 
     async def teardown(self) -> None:
         await self._store.aclose()
