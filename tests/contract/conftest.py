@@ -114,9 +114,9 @@ BACKENDS: dict[str, Callable[[Path], MakeBackend]] = {
 }
 """By name: takes an empty folder, returns what makes backends on one new, empty store."""
 
-LONG = {"azure", "gcs", "nats-cluster", "s3"}
-"""Each write goes to three servers, or takes both sides ten milliseconds of computing: minutes, so
-that a normal run takes the `SAMPLE` only."""
+LONG = {"azure", "fsspec-memory", "gcs", "nats-cluster", "pgbouncer", "s3"}
+"""Each write goes to three servers, or takes both sides ten milliseconds of computing, or what is
+behind is tested by itself already: minutes, so that a normal run takes the `SAMPLE` only."""
 OBJECT_STORES = {"azure", "gcs", "s3"}
 HEAVY = {
     "test_cleanup_deletes_all_that_expired",

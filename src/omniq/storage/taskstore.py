@@ -338,6 +338,7 @@ class TaskStore(Component, ABC):
         return await store._end_dead_leases()
 
     insert_sync = blocking(insert)
+    insert_logged_sync = blocking(insert_logged)
     claim_sync = blocking(claim)
     swap_sync = blocking(swap)
     extend_sync = blocking(extend)

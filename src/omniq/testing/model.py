@@ -6,9 +6,12 @@ does is what `TaskStore` says, word for word, so it is what backends are compare
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Coroutine, Iterable
 from copy import copy, deepcopy
 from datetime import datetime, timedelta
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from omniq import lifecycle
 from omniq.clock import utcnow
@@ -24,6 +27,19 @@ from omniq.storage.base import (
     TaskFilter,
 )
 
+F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
+
+
+def _alone(primitive: F) -> F:
+    """Keep other threads out of a primitive; it waits for nothing meanwhile."""
+
+    @wraps(primitive)
+    async def call(self: ModelQueue, *args: Any, **kwargs: Any) -> Any:
+        with self.lock:
+            return await primitive(self, *args, **kwargs)
+
+    return cast("F", call)
+
 
 class ModelQueue(BaseQueue):
     """A task queue to compare others with; for tests only."""
@@ -32,17 +48,20 @@ class ModelQueue(BaseQueue):
 
     def __init__(self) -> None:
         super().__init__()
+        self.lock = threading.Lock()
         self._codec = RecordCodec(Task, ("args", "kwargs", "metadata"))
         self._tasks: list[Task] = []
         self._edges: list[tuple[str, str]] = []
         """Pairs of a live parent and a child it has not been counted for."""
         self._paused_names: set[str] = set()
 
+    @_alone
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         moment = now or utcnow()
         encoded = [self._codec.encode(task) for task in tasks]
         return [self._insert_one(self._codec.decode(data), moment) for data in encoded]
 
+    @_alone
     async def _claim(
         self,
         queues: list[str],
@@ -83,10 +102,12 @@ class ModelQueue(BaseQueue):
             )
         return self._copies(task.id for task in claimable[:limit])
 
+    @_alone
     async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]:
         moment = now or utcnow()
         return [self._swap_one(before, after, moment) for before, after in changes]
 
+    @_alone
     async def _extend(
         self, leases: list[Lease], lease_seconds: float, now: datetime | None
     ) -> list[Task]:
@@ -97,15 +118,18 @@ class ModelQueue(BaseQueue):
             self._put(after)
         return self._copies(lease.task_id for lease in held)
 
+    @_alone
     async def _get(self, task_ids: list[str]) -> list[Task | None]:
         return [deepcopy(self._one(task_id)) for task_id in task_ids]
 
+    @_alone
     async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
         ids = sorted(
             task.id for task in self._tasks if where.matches(task) and task.id > (after or "")
         )
         return self._copies(ids[:limit])
 
+    @_alone
     async def _counts(self) -> Counts:
         counts: Counts = {}
         for task in self._tasks:
@@ -113,6 +137,7 @@ class ModelQueue(BaseQueue):
             queue[task.status] = queue.get(task.status, 0) + 1
         return counts
 
+    @_alone
     async def _purge(self, finished_before: datetime, limit: int) -> int:
         over = [
             task
@@ -125,15 +150,18 @@ class ModelQueue(BaseQueue):
         self._edges = [edge for edge in self._edges if edge[1] not in gone]
         return len(gone)
 
+    @_alone
     async def _set_paused(self, queue_name: str, paused: bool) -> None:
         if paused:
             self._paused_names.add(queue_name)
         else:
             self._paused_names.discard(queue_name)
 
+    @_alone
     async def _paused(self) -> set[str]:
         return set(self._paused_names)
 
+    @_alone
     async def _next_due(self, queues: list[str]) -> datetime | None:
         moments = [
             task.due_at
