@@ -304,6 +304,8 @@ class OmniQ(Operations):
 
     def enqueue_task_sync(self, task: Task, *, connection: object = None) -> TaskHandle[Any]:
         """Block until `await enqueue_task(…)` is done and return its result."""
+        if connection is None:
+            return run_blocking(partial(self.enqueue_task, task), "OmniQ.enqueue_task")
         return self.enqueue_tasks_sync([task], connection=connection)[0]
 
     def enqueue_tasks_sync(

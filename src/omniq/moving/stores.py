@@ -93,7 +93,8 @@ class MovingSchedules(BaseScheduleStorage):
         self._target = target
 
     async def _save(self, schedule: Schedule) -> None:
-        await (await self._carried()).save_schedule(schedule)
+        serving = await (await self._carried())._serving()
+        await serving._save(schedule)  # as it is: it has its revision
 
     async def _get(self, schedule_id: str) -> Schedule | None:
         return await (await self._carried()).get_schedule(schedule_id)

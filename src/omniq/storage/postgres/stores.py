@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -193,9 +193,9 @@ class PostgreSQLEventStorage(_PostgresStorage, BaseEventStorage):
         """Whether a transaction of this database can write these events."""
         return self._db is database
 
-    async def append_within(
+    def append_within(
         self, where: Database | Connection[Any], events: list[TaskEvent]
-    ) -> None:
+    ) -> Awaitable[object]:
         """Append events by one statement: a transaction of its own, or part of one."""
         rows = [
             (
@@ -208,7 +208,7 @@ class PostgreSQLEventStorage(_PostgresStorage, BaseEventStorage):
             )
             for item in events
         ]
-        await where.fetch(self._insert, *columns(rows))
+        return where.fetch(self._insert, *columns(rows))
 
     async def _append(self, events: list[TaskEvent]) -> None:
         await self.append_within(self._db, events)
