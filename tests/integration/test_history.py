@@ -93,7 +93,7 @@ async def test_a_storm_of_kills_loses_nothing_and_accepts_nothing_stale(
     if url.startswith("sqlite"):
         number, kills, every, lease = 1500, 5, 0.5, 30.0
     else:  # where leases must end before a killed worker's tasks run again
-        number, kills, every, lease = 300, 2, 1.0, 3.0
+        number, kills, every, lease = 600, 2, 1.0, 3.0
     history = await weather(tmp_path, url, seed=1, number=number, lease=lease, every=every)
 
     assert violations(history) == []
