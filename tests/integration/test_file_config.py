@@ -6,16 +6,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from omniq.backend.file import FileBackend
+from omniq.events import FileEventStorage
 from omniq.exceptions import ConfigError
 from omniq.models.config import FileConfig
 from omniq.models.result import TaskResult
+from omniq.models.schedule import Schedule, ScheduleType
 from omniq.models.task import Task
 from omniq.results import FileResultStorage
 from omniq.storage.factory import StorageBackendFactory
+from omniq.storage.file import FileQueue, FileScheduleStorage
 
 LOCATIONS: list[tuple[Callable[[Path], Any], str]] = [
     (lambda path: FileBackend(str(path)), "{path}"),
@@ -122,10 +126,28 @@ def test_another_file_system_is_used_by_its_url() -> None:
     assert repr(backend) == "FileBackend('s3://my-bucket/jobs')"
     assert backend.capabilities.shared
     assert not FileBackend("memory://jobs").capabilities.shared
-    assert "s3://my-bucket/jobs" in repr(FileResultStorage("s3://my-bucket/jobs"))
+    for component in (FileQueue, FileResultStorage, FileEventStorage, FileScheduleStorage):
+        assert "s3://my-bucket/jobs" in repr(component("s3://my-bucket/jobs", durability="full"))
 
 
 def test_a_bucket_that_cannot_be_is_refused_when_constructing() -> None:
     """Before anything is sent."""
     with pytest.raises(ConfigError, match="no name of a bucket"):
         FileBackend("s3://")
+
+
+async def test_a_queue_and_schedules_of_their_own_lie_in_an_object_store() -> None:
+    """As the components a backend makes, and beside them."""
+    place = f"memory://{uuid4().hex}/jobs"
+    queue, schedules = FileQueue(place), FileScheduleStorage(place)
+
+    await queue.enqueue(Task(func="f", id="a"))
+    await schedules.save_schedule(
+        Schedule(schedule_type=ScheduleType.INTERVAL, interval_seconds=9, func="f", id="s")
+    )
+
+    async with FileBackend(place) as backend:
+        assert await backend.get_task_queue().get_task("a") is not None
+        assert await backend.get_schedule_storage().get_schedule("s") is not None
+    await queue.close()
+    await schedules.close()

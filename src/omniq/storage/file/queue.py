@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from omniq.clock import to_micros, utcnow
 from omniq.models.finding import Finding
@@ -53,7 +53,8 @@ class FileQueue(BaseQueue):
     lease ends or it finished.
 
     Args:
-        base_dir: the folder; made if missing.
+        base_dir: the folder, made if missing; or the URL of a folder in an object store.
+        fs_kwargs: options of the file system of an object store.
         tasks_dir: name of the folder inside it.
         durability: ``full`` (what was acknowledged is on the disk) or ``fast`` (a power cut may
             lose or damage the last half minute; a crash of the program loses nothing).
@@ -63,10 +64,25 @@ class FileQueue(BaseQueue):
 
     capabilities = IN_FILES
 
-    def __init__(
+    def __new__(
+        cls,
+        base_dir: str | Path | None = None,
+        **options: Any,
+    ) -> FileQueue:
+        """Return the class for the place: in an object store things are kept differently."""
+        place = locate(base_dir, None, options.pop("fs_kwargs", None))
+        if place.is_local:
+            return super().__new__(cls)
+        from omniq.storage.objectstore.component import made_at
+        from omniq.storage.objectstore.queue import ObjectQueue
+
+        return made_at(ObjectQueue, place, **options)  # type: ignore[return-value]  # a class of its own
+
+    def __init__(  # pyright: ignore[reportInconsistentConstructor] - `__new__` takes them all
         self,
         base_dir: str | Path | None = None,
         *,
+        fs_kwargs: Mapping[str, Any] | None = None,  # noqa: ARG002 - for object stores, see `__new__`
         tasks_dir: str = "tasks",
         durability: Durability = "full",
         serialization_format: SerializationFormat = "json",

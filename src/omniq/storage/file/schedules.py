@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from omniq.exceptions import SerializationError
 from omniq.models.finding import Finding
@@ -36,10 +38,25 @@ class FileScheduleStorage(BaseScheduleStorage):
 
     capabilities = IN_FILES
 
-    def __init__(
+    def __new__(
+        cls,
+        base_dir: str | Path | None = None,
+        **options: Any,
+    ) -> FileScheduleStorage:
+        """Return the class for the place: in an object store things are kept differently."""
+        place = locate(base_dir, None, options.pop("fs_kwargs", None))
+        if place.is_local:
+            return super().__new__(cls)
+        from omniq.storage.objectstore.component import made_at
+        from omniq.storage.objectstore.schedules import ObjectScheduleStorage
+
+        return made_at(ObjectScheduleStorage, place, **options)  # type: ignore[return-value]  # a class of its own
+
+    def __init__(  # pyright: ignore[reportInconsistentConstructor] - `__new__` takes them all
         self,
         base_dir: str | Path | None = None,
         *,
+        fs_kwargs: Mapping[str, Any] | None = None,  # noqa: ARG002 - for object stores, see `__new__`
         schedules_dir: str = "schedules",
         durability: Durability = "full",
         serialization_format: SerializationFormat = "json",

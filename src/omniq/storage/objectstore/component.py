@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
 
 from omniq.storage.component import Component
 from omniq.storage.file.location import Location
 from omniq.storage.objectstore.connect import driver_of
 from omniq.storage.objectstore.driver import ObjectDriver
 
+C = TypeVar("C", bound=Component)
+
 _LOCAL_ONLY = ("allow_network", "durability")
+
+
+def made_at(kind: Callable[..., C], location: Location, **options: Any) -> C:
+    """Return the component of a location; options of local files have no meaning here."""
+    meant = {name: value for name, value in options.items() if name not in _LOCAL_ONLY}
+    return kind(driver_of(location), **meant)
 
 
 class ObjectComponent(Component):
@@ -22,9 +31,8 @@ class ObjectComponent(Component):
 
     @classmethod
     def at(cls, location: Location, **options: Any) -> Self:
-        """Return the component of a location; options of local files have no meaning here."""
-        meant = {name: value for name, value in options.items() if name not in _LOCAL_ONLY}
-        return cls(driver_of(location), **meant)
+        """Return the component of a location; see `made_at`."""
+        return made_at(cls, location, **options)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._driver)!r})"
