@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from functools import partial
@@ -94,7 +95,7 @@ class TestKeys:
         await results.cleanup_expired_results(now=soon)
         await backend.get_event_storage().cleanup_expired_events(utcnow() + timedelta(days=1))
         kinds = {name.removeprefix(backend.server.prefix).partition(":")[0] for name in left}
-        assert kinds <= {"result", "results", "events", "wake", "inbox"}
+        assert kinds <= {"results", "events", "wake", "inbox"}
 
     async def test_purged_children_do_not_burden_their_parents(self, backend: RedisBackend) -> None:
         """A later task of the same id that waits for nobody is not released by an old parent."""
@@ -115,28 +116,52 @@ class TestKeys:
 
         left = await keys(backend.server)
 
-        assert 90_000 < left[backend.server.key("result", "a")] <= 151_000
-        assert left[backend.server.key("result", "b")] == -1
+        second = math.ceil(ends_at.timestamp())
+        assert 90_000 < left[backend.server.key("results", str(second))] <= 151_000
+        assert left[backend.server.key("results", "kept")] == -1
         assert left[backend.server.key("results")] == -1
+
+    async def test_a_result_is_stored_once_wherever_its_life_ends(
+        self, backend: RedisBackend
+    ) -> None:
+        """With another end it leaves its old place; of a batch, the last counts."""
+        results, server = backend.get_result_storage(), backend.server
+        ends = [utcnow() + timedelta(hours=hours) for hours in (1, 2, 3)]
+        for end in (ends[0], None, ends[1]):
+            await results.set(TaskResult(task_id="a", claim_count=1, expires_at=end))
+        await results.set_many(
+            [TaskResult(task_id="a", claim_count=2, expires_at=end) for end in (None, *ends)]
+        )
+
+        stored = await results.get("a")
+        shelves = [
+            name for name in await keys(server) if await server.call("TYPE", name) == b"hash"
+        ]
+
+        assert stored is not None
+        assert (stored.claim_count, stored.expires_at) == (2, ends[2])
+        assert shelves == [server.key("results", str(math.ceil(ends[2].timestamp())))]
+        assert await results.delete_many(["a"]) == 1
+        assert await keys(server) == {}
 
     async def test_what_the_server_expired_leaves_the_index(self, backend: RedisBackend) -> None:
         """The next write or purge forgets it, so that the index never outgrows the results."""
         results = backend.get_result_storage()
         past = utcnow() - timedelta(hours=1)
         await results.set_many([TaskResult(task_id=f"r{n}", expires_at=past) for n in range(10)])
-        for n in range(10):
-            await backend.server.call("DEL", backend.server.key("result", f"r{n}"))
+        second = str(math.ceil(past.timestamp()))
+        assert await backend.server.call("DEL", backend.server.key("results", second)) == 1
 
         await results.set_many([TaskResult(task_id=f"s{n}") for n in range(5)])
 
         assert await backend.server.call("ZCARD", backend.server.key("results")) == 5
 
     async def test_a_vanished_record_does_not_stop_the_queue(self, backend: RedisBackend) -> None:
-        """On a server that evicts, a task may be gone from under its index."""
+        """A task may be gone from under its index, deleted by hand."""
         queue = backend.get_task_queue()
         await queue.enqueue_many([task(id="a"), task(id="b"), task(id="c")])
-        await backend.server.call("DEL", backend.server.key("t", "a"))
-        await backend.server.call("DEL", backend.server.key("p", "b"))
+        await backend.server.call("HDEL", backend.server.key("tasks"), "a")
+        await backend.server.call("HDEL", backend.server.key("payloads"), "b")
 
         claimed = await queue.claim(["default"], worker_id="w", lease_token="t", limit=9)
 

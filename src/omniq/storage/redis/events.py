@@ -19,11 +19,10 @@ from omniq.storage.redis.scripts import Script, script
 from omniq.storage.redis.server import RedisServer
 
 EVENTS_PER_CALL = 1_000
-_SERIAL = 12
 
 
 class _Line(msgspec.Struct, array_like=True, gc=False):
-    """An event as stored, behind its serial number."""
+    """An event as stored."""
 
     task_id: str
     event_type: str
@@ -112,8 +111,7 @@ class RedisEventStorage(RedisComponent, BaseEventStorage):
         self, task_id: str, where: EventFilter, limit: int, *, newest: bool
     ) -> list[TaskEvent]:
         """Return the events of one task: stored as they were appended, here sorted by moment."""
-        key = self._server.key("events", "of", task_id)
-        lines: list[bytes] = await self._server.call("LRANGE", key, 0, -1, again=True)
+        lines = await self._server.run(_HISTORY, self._kept_seconds, task_id, again=True)
         events = [_decoded(line) for line in lines]
         matching = [event for event in events if where.matches(event)]
         matching.sort(key=lambda event: event.timestamp)
@@ -141,7 +139,7 @@ def _encoded(event: TaskEvent) -> bytes:
 
 
 def _decoded(stored: bytes) -> TaskEvent:
-    line = _from_json(stored[_SERIAL:])
+    line = _from_json(stored)
     return TaskEvent(
         task_id=line.task_id,
         event_type=line.event_type,
@@ -152,7 +150,8 @@ def _decoded(stored: bytes) -> TaskEvent:
     )
 
 
-_APPEND = script("event_append")
-_QUERY = script("event_query", "event_days")
-_PURGE = script("event_purge", "event_days")
+_APPEND = script("event_append", "events")
+_HISTORY = script("event_history", "events")
+_QUERY = script("event_query", "events")
+_PURGE = script("event_purge", "events")
 AsyncRedisEventStorage = RedisEventStorage

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Unpack
 
@@ -136,12 +135,10 @@ class RedisQueue(RedisComponent, BaseQueue):
         found: list[Task | None] = []
         for start in range(0, len(task_ids), TASKS_PER_READ):
             ids = task_ids[start : start + TASKS_PER_READ]
-            keys = [self._server.key(kind, name) for name in ids for kind in ("t", "p")]
-            rows: Sequence[Any] = await self._server.call("MGET", *keys, again=True)
+            stored, payloads = await self._server.run(_GET, *ids, again=True)
             found += [
-                rows[2 * n]
-                and records.read_task(self._codec, name.encode(), *rows[2 * n : 2 * n + 2])
-                for n, name in enumerate(ids)
+                record and records.read_task(self._codec, name.encode(), record, payload)
+                for name, record, payload in zip(ids, stored, payloads, strict=True)
             ]
         return found
 
@@ -212,6 +209,7 @@ def _filter(where: TaskFilter) -> tuple[Any, ...]:
 
 
 _APPLIED = ord("1")
+_GET = script("task_get")
 _INSERT, _CLAIM, _SWAP, _EXTEND, _FIND, _PURGE, _PAUSE, _PEEK = (
     script(f"task_{name}", "tasks")
     for name in ("insert", "claim", "swap", "extend", "find", "purge", "pause", "peek")

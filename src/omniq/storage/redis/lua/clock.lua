@@ -25,11 +25,7 @@ local function call_many(command, key, arguments, step)
   local most = CHUNK - CHUNK % (step or 1)
   for first = 1, #arguments, most do
     local last = math.min(first + most - 1, #arguments)
-    if key then
-      redis.call(command, key, unpack(arguments, first, last))
-    else
-      redis.call(command, unpack(arguments, first, last))
-    end
+    redis.call(command, key, unpack(arguments, first, last))
   end
 end
 
@@ -44,17 +40,18 @@ local function cut(text, lengths)
   return parts
 end
 
--- MGET of any number of keys.
-local function get_many(keys)
-  if #keys == 0 then
+-- HMGET of any number of fields (or ZMSCORE of any number of members).
+local function get_many(key, fields, command)
+  command = command or 'HMGET'
+  if #fields == 0 then
     return {}
-  elseif #keys <= CHUNK then
-    return redis.call('MGET', unpack(keys))
+  elseif #fields <= CHUNK then
+    return redis.call(command, key, unpack(fields))
   end
   local found = {}
-  for first = 1, #keys, CHUNK do
-    local last = math.min(first + CHUNK - 1, #keys)
-    local values = redis.call('MGET', unpack(keys, first, last))
+  for first = 1, #fields, CHUNK do
+    local last = math.min(first + CHUNK - 1, #fields)
+    local values = redis.call(command, key, unpack(fields, first, last))
     for position = 1, #values do
       found[first + position - 1] = values[position]
     end

@@ -28,14 +28,14 @@ local function range(index, offset)
 end
 
 local page = {}
-for _, index in ipairs(daily_indexes(tonumber(ARGV[1]))) do
+for _, day in ipairs(days(tonumber(ARGV[1]))) do
   local offset, taken, rows = 0, 0, nil
   repeat
-    rows = range(index, offset)
+    rows = range(index_of(day), offset)
     for n = 1, #rows, 2 do
-      local at, serial = tonumber(rows[n + 1]), string.sub(rows[n], 1, 12)
+      local at, serial = tonumber(rows[n + 1]), string.sub(rows[n], 1, SERIAL)
       if not is_past(at, serial) then
-        page[#page + 1] = { at, serial, rows[n] }
+        page[#page + 1] = { at, serial, rows[n], day }
         taken = taken + 1
       end
     end
@@ -49,24 +49,11 @@ table.sort(page, function(one, other)
   return one[2] ~= other[2] and (one[2] < other[2]) ~= newest
 end)
 
-local histories = {}
-local function data_of(id, serial)
-  local history = histories[id]
-  if not history then
-    history = {}
-    for _, line in ipairs(redis.call('LRANGE', PREFIX .. 'events:of:' .. id, 0, -1)) do
-      history[string.sub(line, 1, 12)] = line
-    end
-    histories[id] = history
-  end
-  return history[serial]
-end
-
 local answers = { '', '' }
 for n = 1, math.min(limit, #page) do
   local serial, kind, id = parted(page[n][3])
   if wanted == '' or kind == wanted then
-    answers[#answers + 1] = data_of(id, serial)
+    answers[#answers + 1] = history_of(page[n][4], id, serial)[1]
   end
 end
 if #page >= limit then

@@ -1,11 +1,12 @@
 -- Delete results. ARGV: task ids. Returns how many there were, those expired not counted.
-local now, keys, deleted = server_now(), keys_of(ARGV), 0
-local found = get_many(keys)
-for n = 1, #keys do
-  if redis.call('UNLINK', keys[n]) == 1 and parted(found[n], now) then
+local now, deleted = server_now(), 0
+local found, ends = fetch(ARGV)
+local seen = {}
+for n = 1, #ARGV do
+  if found[n] and not seen[ARGV[n]] and parted(found[n], now) then
     deleted = deleted + 1
   end
+  seen[ARGV[n]] = true
 end
-call_many('ZREM', PREFIX .. 'results', ARGV)
-call_many('ZREM', PREFIX .. 'results:ends', ARGV)
+forget(ARGV, ends)
 return deleted

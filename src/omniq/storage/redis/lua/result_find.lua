@@ -5,8 +5,8 @@ local answers = { '' }
 while looks > 0 do
   local first = cursor == '' and '-' or '(' .. cursor
   local step = math.min(looks, 500)
-  local ids = redis.call('ZRANGEBYLEX', PREFIX .. 'results', first, '+', 'LIMIT', 0, step)
-  local found = get_many(keys_of(ids))
+  local ids = redis.call('ZRANGEBYLEX', IDS, first, '+', 'LIMIT', 0, step)
+  local found = fetch(ids)
   for n = 1, #ids do
     local _, start = nil, nil
     if found[n] then

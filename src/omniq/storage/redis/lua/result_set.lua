@@ -2,30 +2,18 @@
 -- lengths of the data, the data. The batch is flat: a task id, a claim_count and the end of its life (or
 -- '') for each result. Returns one character a result: '1' stands now, '0' one of a later claim stood already.
 local now, grace = server_now(), tonumber(ARGV[1])
-local IDS, ENDS = PREFIX .. 'results', PREFIX .. 'results:ends'
-
 local batch, data = cmsgpack.unpack(ARGV[2]), cut(ARGV[4], cmsgpack.unpack(ARGV[3]))
 
-local keys = {}
+local wanted = {}
 for n = 1, #data do
-  keys[n] = PREFIX .. 'result:' .. batch[3 * n - 2]
+  wanted[n] = batch[3 * n - 2]
 end
-local stored = get_many(keys)
+local stored, old_ends = fetch(wanted)
 
--- When the server deletes a result that ends at this moment, also as a text for it: most results of a
--- batch end together.
-local deletions, deletion_texts = {}, {}
-local function deletion_of(ends_at)
-  if not deletions[ends_at] then
-    deletions[ends_at] = math.max(tonumber(ends_at), now) + grace
-    deletion_texts[ends_at] = whole(math.floor(deletions[ends_at] / 1000))
-  end
-  return deletions[ends_at], deletion_texts[ends_at]
-end
-
-local answers, ids, ends, unlimited, last, claims = {}, {}, {}, {}, 0, {}
-for n = 1, #keys do
-  local id, claim, ends_at = batch[3 * n - 2], batch[3 * n - 1], batch[3 * n]
+-- Which of the batch stand: the last of each id that no later claim outdoes.
+local answers, claims, standing = {}, {}, {}
+for n = 1, #data do
+  local id, claim = wanted[n], batch[3 * n - 1]
   local known = claims[id]
   if not known and stored[n] then
     known = parted(stored[n], now)
@@ -33,40 +21,62 @@ for n = 1, #keys do
   if known and known > claim then
     answers[n] = '0'
   else
-    answers[n], claims[id] = '1', claim
-    local value = claim .. ':' .. ends_at .. ':' .. data[n]
-    ids[#ids + 1] = '0'
-    ids[#ids + 1] = id
-    if ends_at == '' then
-      redis.call('SET', keys[n], value)
-      unlimited[#unlimited + 1] = id
-    else
-      local kept_until, text = deletion_of(ends_at)
-      redis.call('SET', keys[n], value, 'PXAT', text)
-      ends[#ends + 1] = ends_at
-      ends[#ends + 1] = id
-      last = math.max(last, kept_until)
-    end
+    answers[n], claims[id], standing[id] = '1', claim, n
+  end
+end
+
+-- What is to be stored, by shelf; what it takes the place of.
+local fresh, deadlines = {}, {}
+local ids, ends, old, old_of = {}, {}, {}, {}
+for id, n in pairs(standing) do
+  local ends_at = batch[3 * n] ~= '' and batch[3 * n]
+  local shelf, deadline = shelf_of(ends_at)
+  local fields = fresh[shelf] or {}
+  fresh[shelf], deadlines[shelf] = fields, deadline
+  fields[#fields + 1] = id
+  fields[#fields + 1] = claims[id] .. ':' .. batch[3 * n] .. ':' .. data[n]
+  ids[#ids + 1] = '0'
+  ids[#ids + 1] = id
+  if ends_at then
+    ends[#ends + 1] = ends_at
+    ends[#ends + 1] = id
+  end
+  if stored[n] or old_ends[n] then
+    old[#old + 1] = id
+    old_of[#old] = old_ends[n]
   end
 end
 
 -- Forget ids whose results the server deleted: the index must not outgrow the results.
-local gone = redis.call('ZRANGEBYSCORE', ENDS, '-inf', whole(now - grace), 'LIMIT', 0, 2 * #keys)
-local absent = {}
-for _, id in ipairs(gone) do
-  if not claims[id] and redis.call('EXISTS', PREFIX .. 'result:' .. id) == 0 then
-    absent[#absent + 1] = id
+local gone = redis.call('ZRANGEBYSCORE', ENDS, '-inf', whole(now - grace), 'LIMIT', 0, 2 * #data, 'WITHSCORES')
+local is_gone = {}
+for n = 1, #gone, 2 do
+  local shelf = shelf_of(gone[n + 1])
+  if is_gone[shelf] == nil then
+    is_gone[shelf] = redis.call('EXISTS', shelf) == 0
+  end
+  if is_gone[shelf] and not standing[gone[n]] then
+    old[#old + 1] = gone[n]
+    old_of[#old] = gone[n + 1]
   end
 end
-call_many('ZREM', ENDS, absent)
-call_many('ZREM', IDS, absent)
+forget(old, old_of)
+local left = redis.call('PTTL', IDS)
+
+local last = 0
+for shelf, fields in pairs(fresh) do
+  call_many('HSET', shelf, fields, 2)
+  if deadlines[shelf] then
+    local kept_until = math.max(deadlines[shelf], now) + grace
+    redis.call('PEXPIREAT', shelf, whole(math.ceil(kept_until / 1000)))
+    last = math.max(last, kept_until)
+  end
+end
 
 -- The index lives as long as its longest result: for ever, once one has no end.
-local left = redis.call('PTTL', IDS)
-call_many('ZREM', ENDS, unlimited)
 call_many('ZADD', IDS, ids, 2)
 call_many('ZADD', ENDS, ends, 2)
-if #unlimited > 0 then
+if fresh[KEPT] then
   redis.call('PERSIST', IDS)
   redis.call('PERSIST', ENDS)
 elseif last > 0 then

@@ -70,13 +70,13 @@ for n, item in ipairs(batch) do
       wait_for(id, task, unfinished)
       place(id, task)
       add(IDS_INDEX, '0', id)
-      payloads[#payloads + 1] = PREFIX .. 'p:' .. id
+      payloads[#payloads + 1] = id
       payloads[#payloads + 1] = data[n]
     end
   end
   answer[2 * n - 1] = holder
   answer[2 * n] = stored and '1' or '0'
 end
-call_many('MSET', nil, payloads, 2)
+call_many('HSET', PAYLOADS, payloads, 2)
 write_all()
 return answer

@@ -3,7 +3,6 @@ local ids = redis.call(
   'ZRANGEBYSCORE', PREFIX .. 'finished', '-inf', '(' .. ARGV[1], 'LIMIT', 0, ARGV[2]
 )
 load(ids)
-local keys = {}
 for _, id in ipairs(ids) do
   local task = records[id]
   lift(id, task)
@@ -11,9 +10,8 @@ for _, id in ipairs(ids) do
   for parent_id in string.gmatch(task[PARENTS], '%S+') do
     redis.call('LREM', PREFIX .. 'children:' .. parent_id, 0, id)
   end
-  keys[#keys + 1] = PREFIX .. 't:' .. id
-  keys[#keys + 1] = PREFIX .. 'p:' .. id
 end
-call_many('UNLINK', nil, keys)
+call_many('HDEL', TASKS, ids)
+call_many('HDEL', PAYLOADS, ids)
 write_all()
 return #ids

@@ -1,8 +1,8 @@
 -- Shared by the scripts about tasks. A script gathers what it changes and writes it at its end:
--- records in one MSET, each index in one ZREM and one ZADD, whatever the number of tasks.
+-- records in one HSET, each index in one ZREM and one ZADD, whatever the number of tasks.
 --
---   t:<id>            the record: state and what a script must know of the request (MessagePack)
---   p:<id>            the payload: bytes no script looks into
+--   tasks             by id the record: state and what a script must know of the request (MessagePack)
+--   payloads          by id the payload: bytes no script looks into
 --   ready:<queue>     what can be claimed, in order
 --   delayed:<queue>   SCHEDULED tasks by the moment they are due
 --   leased:<queue>    RUNNING tasks by the end of their lease
@@ -34,20 +34,20 @@ local FINAL = { completed = true, failed = true, cancelled = true, expired = tru
 -- The moment of the script; each script that needs it sets it first.
 local now = 0
 
-local keys_of, records, packed = {}, {}, {}
+local TASKS, PAYLOADS = PREFIX .. 'tasks', PREFIX .. 'payloads'
+local known, records, packed = {}, {}, {}
 
 local function load(ids)
-  local missing, keys, n = {}, {}, 0
+  local missing, n = {}, 0
   for position = 1, #ids do
     local id = ids[position]
-    if not keys_of[id] then
-      local key = PREFIX .. 't:' .. id
-      keys_of[id] = key
+    if not known[id] then
+      known[id] = true
       n = n + 1
-      missing[n], keys[n] = id, key
+      missing[n] = id
     end
   end
-  local found = get_many(keys)
+  local found = get_many(TASKS, missing)
   for position = 1, n do
     if found[position] then
       records[missing[position]] = cmsgpack.unpack(found[position])
@@ -184,10 +184,10 @@ local function write_records()
     local id = changed[n]
     local value = pack(records[id])
     packed[id] = value
-    values[2 * n - 1], values[2 * n] = keys_of[id], value
+    values[2 * n - 1], values[2 * n] = id, value
   end
   changed, is_changed = {}, {}
-  call_many('MSET', nil, values, 2)
+  call_many('HSET', TASKS, values, 2)
 end
 
 local function write_counts()
@@ -290,6 +290,9 @@ end
 
 -- Tell each child of a task that is final by now, and theirs if that ends them too.
 local function settle_children(id)
+  if not records[id][HAS_CHILDREN] then
+    return
+  end
   local final, n = { id }, 1
   while final[n] do
     local parent = records[final[n]]
@@ -319,11 +322,8 @@ end
 
 -- What a claim or a heartbeat answers for one task: its id, its record, its payload.
 local function with_payloads(ids, answer)
-  local keys, first = {}, #answer
-  for n = 1, #ids do
-    keys[n] = PREFIX .. 'p:' .. ids[n]
-  end
-  local payloads = get_many(keys)
+  local first = #answer
+  local payloads = get_many(PAYLOADS, ids)
   for n = 1, #ids do
     local id = ids[n]
     answer[first + 3 * n - 2] = id
