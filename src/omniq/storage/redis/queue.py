@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Unpack
 
 from omniq.clock import from_micros, to_micros
 from omniq.exceptions import StorageUnavailableError
 from omniq.loops import PerLoop
+from omniq.models.checks import checked_result
 from omniq.models.event import TaskEvent
+from omniq.models.result import TaskResult
 from omniq.models.task import Task, TaskStatus
 from omniq.serialization import RecordCodec, SerializationFormat
 from omniq.storage.events import BaseEventStorage
@@ -25,9 +28,11 @@ from omniq.storage.redis.component import (
 from omniq.storage.redis.errors import is_lost_reply
 from omniq.storage.redis.events import RedisEventStorage
 from omniq.storage.redis.inbox import Inbox
+from omniq.storage.redis.results import RedisResultStorage
 from omniq.storage.redis.scripts import script
 from omniq.storage.redis.server import LONGEST_BLOCK_SECONDS, RedisServer
 from omniq.storage.redis.wakes import Wakes
+from omniq.storage.results import BaseResultStorage
 from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
 
 TASKS_PER_READ = 500
@@ -66,12 +71,8 @@ class RedisQueue(RedisComponent, BaseQueue):
 
     def logs_with(self, events: BaseEventStorage) -> bool:
         """Whether both are on this server, and a pipeline is as good as two calls."""
-        address = self._server.address
-        return (
-            isinstance(events, RedisEventStorage)
-            and events.is_kept_on(self._server)
-            and address.topology != "cluster"
-            and address.durability == "server"
+        return self._server.pipelines and (
+            isinstance(events, RedisEventStorage) and events.is_kept_on(self._server)
         )
 
     async def _insert_logged(
@@ -117,10 +118,32 @@ class RedisQueue(RedisComponent, BaseQueue):
         return records.read_tasks(self._codec, answer[1:])
 
     async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]:
+        swap = self._swapping(changes, now)
+        return _applied(await self._server.run(_SWAP, *swap, again=True, lasting=True))
+
+    def _swapping(self, changes: Sequence[Change], now: datetime | None) -> tuple[Any, ...]:
+        """Return the arguments of a swap, with a name of its own."""
         batch = packed([field for change in changes for field in _item(change)])
-        arguments = (micros_or_empty(now), self._server.nonce(), batch)
-        answer = await self._server.run(_SWAP, *arguments, again=True, lasting=True)
-        return [mark == _APPLIED for mark in answer]
+        return micros_or_empty(now), self._server.nonce(), batch
+
+    async def _finish(
+        self,
+        changes: Sequence[Change],
+        results: Sequence[TaskResult],
+        storage: BaseResultStorage,
+        now: datetime | None,
+    ) -> list[bool]:
+        """Store results, then swap, in one round trip where both are on this server."""
+        if not isinstance(storage, RedisResultStorage) or not storage.is_kept_on(self._server):
+            return await super()._finish(changes, results, storage, now)
+        if not (results and self._server.pipelines):
+            return await super()._finish(changes, results, storage, now)
+        writes = storage.setting([checked_result(result) for result in results])
+        if len(writes) > 1:
+            return await super()._finish(changes, results, storage, now)
+        swap = self._swapping(changes, now)
+        _, answer = await self._server.run_both(writes[0], (_SWAP, swap), again=True)
+        return _applied(answer)
 
     async def _extend(
         self, leases: list[Lease], lease_seconds: float, now: datetime | None
@@ -187,6 +210,10 @@ class RedisQueue(RedisComponent, BaseQueue):
     async def _wait_final(self, task_ids: list[str], timeout: float) -> None:
         if task_ids and timeout > 0:
             await self._inboxes.get().wait(task_ids, timeout)
+
+
+def _applied(answer: bytes) -> list[bool]:
+    return [mark == _APPLIED for mark in answer]
 
 
 def _inserted(answer: list[bytes]) -> list[Inserted]:

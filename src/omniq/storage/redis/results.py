@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Unpack
+from typing import Any, Unpack
 
 from omniq.models.result import TaskResult
 from omniq.serialization import MAX_RESULT_BYTES, RecordCodec, SerializationFormat
@@ -15,7 +16,7 @@ from omniq.storage.redis.component import (
     packed,
     server_of,
 )
-from omniq.storage.redis.scripts import script
+from omniq.storage.redis.scripts import Script, script
 from omniq.storage.redis.server import RedisServer
 from omniq.storage.results import BaseResultStorage
 
@@ -50,9 +51,19 @@ class RedisResultStorage(RedisComponent, BaseResultStorage):
             TaskResult, ("result",), format=serialization_format, limit=MAX_RESULT_BYTES
         )
 
-    async def _set(self, results: list[TaskResult]) -> list[bool]:
+    def is_kept_on(self, server: RedisServer) -> bool:
+        """Whether results are stored on this server, over the same connections."""
+        return self._server is server
+
+    def setting(self, results: Sequence[TaskResult]) -> list[tuple[Script, tuple[Any, ...]]]:
+        """Return the calls that store results: each a script and its arguments.
+
+        Raises:
+            SerializationError: one cannot be stored.
+            PayloadTooLargeError: one is over the limit.
+        """
         encoded = [self._codec.encode(item) for item in results]
-        stands: list[bool] = []
+        calls: list[tuple[Script, tuple[Any, ...]]] = []
         for start, end in _chunks(encoded):
             batch = [
                 field
@@ -60,7 +71,13 @@ class RedisResultStorage(RedisComponent, BaseResultStorage):
                 for field in (item.task_id, item.claim_count, micros_or_empty(item.expires_at))
             ]
             arguments = (_GRACE_MICROS, packed(batch), *joined(encoded[start:end]))
-            answer = await self._server.run(_SET, *arguments, again=True, lasting=True)
+            calls.append((_SET, arguments))
+        return calls
+
+    async def _set(self, results: list[TaskResult]) -> list[bool]:
+        stands: list[bool] = []
+        for script_, arguments in self.setting(results):
+            answer = await self._server.run(script_, *arguments, again=True, lasting=True)
             stands += [mark == _STANDS for mark in answer]
         return stands
 

@@ -117,12 +117,22 @@ class RedisServer:
 
         return await self._guarded(send, again=again)
 
+    @property
+    def pipelines(self) -> bool:
+        """Whether `run_both` is as good as running one script after the other."""
+        return self.address.topology != "cluster" and self.address.durability == "server"
+
     async def run_both(
-        self, first: tuple[Script, Sequence[Any]], second: tuple[Script, Sequence[Any]]
+        self,
+        first: tuple[Script, Sequence[Any]],
+        second: tuple[Script, Sequence[Any]],
+        *,
+        again: bool = False,
     ) -> tuple[Any, Any]:
         """Run two scripts with their arguments in one round trip; return their answers.
 
-        Not atomic, and not for clusters. When the answers get lost, either may have been run.
+        Not atomic, and only where `pipelines` is true. When the answers get lost, either may have
+        been run; with `again` both are repeated then.
 
         Raises:
             StorageError: see `call`.
@@ -143,7 +153,7 @@ class RedisServer:
                     raise answers[place]
             return answers[0], answers[1]
 
-        both: tuple[Any, Any] = await self._guarded(send, again=False)
+        both: tuple[Any, Any] = await self._guarded(send, again=again)
         return both
 
     async def block(self, command: str, *keys: str, seconds: float) -> Any:
