@@ -221,6 +221,29 @@ async def test_a_commit_wakes_who_waits(
     assert task.id == handle.id
 
 
+async def test_a_connection_that_commits_by_itself_wakes_at_once(
+    app: OmniQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of psycopg too: nobody else's commit is to come, and none of a session may be waited for."""
+    monkeypatch.setattr(queue_module, "POLL_SECONDS", 3600.0)
+    engine = create_async_engine(
+        postgres_url().replace("postgresql", "postgresql+psycopg", 1), isolation_level="AUTOCOMMIT"
+    )
+    async with (
+        await psycopg.AsyncConnection.connect(postgres_url(), autocommit=True) as bare,
+        AsyncSession(engine) as session,
+    ):
+        for connection in (bare, session):
+            waiting = asyncio.create_task(app.task_queue.dequeue(timeout=3600))
+            await wait_until(lambda: _hears(app), description="it listens")
+            handle = await app.enqueue_task(Task(func="f"), connection=connection)
+            async with asyncio.timeout(10):
+                task = await waiting
+            assert task is not None
+            assert task.id == handle.id
+    await engine.dispose()
+
+
 async def test_nothing_is_announced_within_the_transaction(app: OmniQ, unit: Unit) -> None:
     """A NOTIFY there would take a lock of the whole database at the caller's commit."""
     listener = await asyncpg.connect(postgres_url())
@@ -271,9 +294,26 @@ async def test_a_savepoint_of_a_session_does_not_use_up_the_wake(
         await session.rollback()
         await session.commit()
         seen.append(len(announced))
+        await app.enqueue_task(Task(func="f"), connection=session)
+        await session.close()
+        await session.commit()
+        seen.append(len(announced))
     await engine.dispose()
 
-    assert seen == [0, 1, 1]
+    assert seen == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg", "postgresql+asyncpg"])
+async def test_a_connection_that_streams_its_rows_will_do(app: OmniQ, scheme: str) -> None:
+    """Options of the caller's for reading are none of ours."""
+    engine = create_async_engine(
+        postgres_url().replace("postgresql", scheme, 1), execution_options={"stream_results": True}
+    )
+    async with engine.begin() as connection:
+        handle = await app.enqueue_task(Task(func="f"), connection=connection)
+    await engine.dispose()
+
+    assert [task.id for task in await app.list_tasks()] == [handle.id]
 
 
 async def test_a_session_over_another_driver_is_refused(app: OmniQ) -> None:

@@ -49,6 +49,7 @@ _ACCEPTED = (
     "or a Session or Connection of SQLAlchemy, of either face"
 )
 _WAKES = "omniq.wakes"
+_BUFFERED = {"stream_results": False}
 
 
 class Raw(NamedTuple):
@@ -99,11 +100,11 @@ class Caller:
         has_sessions = self._name.lower().endswith("session")
         if self.is_async:
             connection = await given.connection() if has_sessions else given
-            await connection.exec_driver_sql("SELECT 1")
+            await connection.exec_driver_sql("SELECT 1", execution_options=_BUFFERED)
             driver = (await connection.get_raw_connection()).driver_connection
         else:
             connection = given.connection() if has_sessions else given
-            connection.exec_driver_sql("SELECT 1")
+            connection.exec_driver_sql("SELECT 1", execution_options=_BUFFERED).close()
             driver = connection.connection.driver_connection
         package, _, is_async = _kind_of(driver)
         return Raw(package, is_async, driver)
@@ -198,7 +199,7 @@ def _after_session(session: Any, wake: Wake) -> None:
     wakes.append(wake)
     if not event.contains(session, "after_commit", _session_committed):
         event.listen(session, "after_commit", _session_committed)
-        event.listen(session, "after_soft_rollback", _session_rolled_back)
+        event.listen(session, "after_transaction_end", _session_ended)
 
 
 def _session_committed(session: Any) -> None:
@@ -208,7 +209,8 @@ def _session_committed(session: Any) -> None:
         wake()
 
 
-def _session_rolled_back(session: Any, ended: Any) -> None:
+def _session_ended(session: Any, ended: Any) -> None:
+    """Forget what was not committed: rolled back, or the session closed without a word."""
     if ended.parent is None:
         session.info.pop(_WAKES, None)
 

@@ -7,8 +7,10 @@ leaves the transaction usable, and without a trace of the call.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
@@ -26,6 +28,10 @@ from omniq.storage.postgres.wake import Wakes
 if TYPE_CHECKING:
     from asyncpg import Connection
 
+logger = logging.getLogger(__name__)
+
+UNDO_SECONDS = 3.0
+"""How long a caller's connection is waited for when a call was cut short."""
 SAVEPOINT = "omniq_enqueue"
 CHUNK = 1000
 _TURNS = 4
@@ -76,8 +82,11 @@ class JoinedInserts:
         raw = await caller.raw()
         connection = _adapted(raw, self._db.shown)
         await self._refuse_elsewhere(raw, connection, again)
+        commits_itself = connection.ends() is _OWN
         stored, wakes = await self._insert_all(connection, tasks, events, now)
-        if wakes.ready or wakes.final:
+        if commits_itself:
+            self._db.announce_late(wakes)
+        elif wakes.ready or wakes.final:
             caller.after_commit(raw, lambda: self._db.announce_late(wakes))
         return stored
 
@@ -144,8 +153,8 @@ class JoinedInserts:
 class _Connected:
     """A caller's connection, spoken to as one of ours."""
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
+    def __init__(self, raw: Raw) -> None:
+        self._connection, self.is_async = raw.connection, raw.is_async
 
     async def fetch(self, query: str, *values: Any) -> Sequence[Any]:
         """Run one statement; return its rows."""
@@ -159,8 +168,33 @@ class _Connected:
         """Run one statement."""
         await self.fetch(query, *values)
 
+    async def conclude(self, statement: str) -> None:
+        """Run a short statement to its end, also when this call is cancelled meanwhile.
+
+        Cut short, it would leave open whether it was done, and what it guards half done.
+        """
+        if not self.is_async:
+            await self.execute(statement)
+            return
+        task = asyncio.ensure_future(self.execute(statement))
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait([task], timeout=UNDO_SECONDS)
+            if not task.cancel() and not task.cancelled():
+                task.exception()  # seen
+            raise
+
     def ends(self) -> _Ends:
         """Return what to put around a call, as things stand."""
+        raise NotImplementedError
+
+    def is_closed(self) -> bool:
+        """Whether the connection is lost."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Close the connection without a word to the server."""
         raise NotImplementedError
 
 
@@ -176,19 +210,30 @@ class _Asyncpg(_Connected):
     def ends(self) -> _Ends:
         return _NESTED if self._connection.is_in_transaction() else _OWN
 
+    def is_closed(self) -> bool:
+        return bool(self._connection.is_closed())
+
+    def abandon(self) -> None:
+        self._connection.terminate()
+
 
 class _Psycopg(_Connected):
     """Of either face. Our parameters are those of the server (``$1``), so its raw cursors serve."""
 
     def __init__(self, raw: Raw) -> None:
-        super().__init__(raw.connection)
-        self._is_async = raw.is_async
+        super().__init__(raw)
+        if raw.connection.pgconn.pipeline_status:
+            raise ValidationError(
+                "connection",
+                "it is in pipeline mode, where no answer can be waited for; enqueue "
+                "before or after `with connection.pipeline()`",
+            )
         self._cursor, self._row = _psycopg_parts(raw)
 
     async def fetch(self, query: str, *values: Any) -> Sequence[Any]:
         given = [list(value) if isinstance(value, tuple) else value for value in values]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - columns of any type
         cursor = self._cursor(self._connection, row_factory=self._row)
-        if self._is_async:
+        if self.is_async:
             async with cursor:
                 await cursor.execute(query, given, prepare=False)
                 return await cursor.fetchall() if cursor.description else []
@@ -199,6 +244,12 @@ class _Psycopg(_Connected):
     def ends(self) -> _Ends:
         is_idle = self._connection.info.transaction_status == 0
         return _OWN if is_idle and self._connection.autocommit else _NESTED
+
+    def is_closed(self) -> bool:
+        return bool(self._connection.closed)
+
+    def abandon(self) -> None:
+        self._connection.pgconn.finish()
 
 
 def _psycopg_parts(raw: Raw) -> tuple[Any, Any]:
@@ -212,7 +263,7 @@ def _psycopg_parts(raw: Raw) -> tuple[Any, Any]:
 
 def _adapted(raw: Raw, shown: str) -> _Connected:
     if raw.package == ASYNCPG:
-        return _Asyncpg(raw.connection)
+        return _Asyncpg(raw)
     if raw.package == PSYCOPG:
         return _Psycopg(raw)
     raise refused(raw, shown, _ACCEPTED)
@@ -225,18 +276,34 @@ async def _part(connection: _Connected) -> AsyncGenerator[None]:
     On a connection that is in none and commits by itself, it is a transaction of its own.
     """
     ends = connection.ends()
-    await connection.execute(ends.begin)
+    try:
+        await connection.conclude(ends.begin)
+    except asyncio.CancelledError:
+        await _undo(connection, ends)
+        raise
     try:
         yield
-    except BaseException as error:
-        if sqlstate_of(error) is not None or not _is_of_driver(error):
+    except BaseException:
+        await _undo(connection, ends)
+        raise
+    await connection.conclude(ends.commit)
+
+
+async def _undo(connection: _Connected, ends: _Ends) -> None:
+    """Take a part back. What went wrong there is not told: the caller sees why it was taken back.
+
+    Where the server refuses, the whole transaction is lost already. A connection that does not
+    answer is closed, so that nobody commits what should have been taken back.
+    """
+    if connection.is_closed():
+        return
+    try:
+        async with asyncio.timeout(UNDO_SECONDS) if connection.is_async else nullcontext():
             for statement in ends.undo:
                 await connection.execute(statement)
-        raise
-    await connection.execute(ends.commit)
-
-
-def _is_of_driver(error: BaseException) -> bool:
-    """Whether the connection may be gone: there is nothing to roll back then."""
-    package = type(error).__module__.partition(".")[0]
-    return package in (ASYNCPG, PSYCOPG) or isinstance(error, OSError | TimeoutError)
+    except BaseException as error:
+        if sqlstate_of(error) is None:
+            connection.abandon()
+        if not isinstance(error, Exception):
+            raise
+        logger.debug("a part of a transaction was not taken back: %s", error)

@@ -243,7 +243,8 @@ class Database:
             self.announce(wakes.ready, wakes.final)
 
     async def _announce(self, wakes: Wakes) -> None:
-        self.announce(wakes.ready, wakes.final)
+        if self._owners:  # still
+            self.announce(wakes.ready, wakes.final)
 
     def listener(self) -> Listener | None:
         """Return the listener of this loop, started; None where listening is turned off."""
