@@ -16,7 +16,7 @@ from typing import Any
 from omniq import OmniQ
 from omniq.app.stores import Sources, Stores
 from omniq.cli.app import execute
-from omniq.moving import times, transfer
+from omniq.moving import crossing, times
 from omniq.moving.parking import MOVE
 from omniq.storage.base import Component
 
@@ -53,7 +53,7 @@ def hurry() -> None:
 
 def die_after(step: str, source: str, target: str) -> None:
     """Make the write of this step the last thing this process does."""
-    transfer.PAGE = 20  # so that enough is left for the steps that follow
+    crossing.PAGE = 20  # so that enough is left for the steps that follow
     what, name, is_it = STEPS[step]
     side, kind_of = what.split()
     stores = Stores(Sources(source if side == "source" else target), {})

@@ -52,6 +52,8 @@ async def examine(patient: Patient, *, now: datetime | None = None) -> list[Find
         if usable[id(component.examined)]:
             found += await _asked(component, partial(clock_findings, component, now))
     if usable[id(patient.tasks.examined)]:
+        if patient.tasks.watch is not None:
+            found += await _asked(patient.tasks, patient.tasks.watch.findings)
         events = patient.events if usable[id(patient.events.examined)] else None
         look = partial(task_findings, patient.tasks, events, moment)
         found += await _asked(patient.tasks, look)

@@ -176,12 +176,16 @@ class _Hold:
                 raise MigrationError(f"{self._queue!r} is being moved by another process; let it")
             await self._queue.wait([MOVE], 1.0)
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._keeper is not None:
             self._keeper.cancel()
-        if self._task is not None:
-            with suppress(StorageError, LeaseLostError):
+        if self._task is None:
+            return
+        with suppress(StorageError, LeaseLostError):
+            if kind is None:
                 await self._queue.release(self._task)
+            else:  # with tasks in transit perhaps: as if it had died, so that somebody sees to them
+                await self._queue.heartbeat(self._task, lease_seconds=0.0)
 
     def check(self) -> None:
         """Raise MigrationError if somebody else moves by now."""
@@ -199,9 +203,11 @@ class _Hold:
 
     async def _write(self, change: Callable[[Task], Task]) -> None:
         assert self._task is not None  # noqa: S101 - held
-        if not all(await self._queue.swap([Change(self._task, change(self._task))])):
+        after = change(self._task)
+        if not all(await self._queue.swap([Change(self._task, after)])):
             self._is_lost = True
             self.check()
+        self._task = after
 
     async def _keep(self, task: Task) -> None:
         lease = Lease(task.id, task.claim_count, task.lease_token or "")
@@ -222,6 +228,7 @@ class _Mover:
         self._old = old
         self._new = new
         self._places = marker.places
+        self._is_settled = marker.is_settled
         self._hold = hold
         self._progress = progress
         self._transfer = Transfer(old.tasks, new.tasks)
@@ -230,24 +237,38 @@ class _Mover:
 
     async def run(self, *, verify: bool) -> Moved:
         """Move all; return what was done."""
-        self._tell("settling", 0, None)
-        await asyncio.sleep(times.settle_seconds(self._old.tasks.capabilities))
-        await self._hold.settle()
-        settled_at = time.monotonic()
-        for queue_name in await self._old.tasks.paused():
-            await self._new.tasks.set_paused(queue_name, True)
+        await self._settle()
+        await self._copy_paused()
         await self._transfer.recover()
         await self._drain()
         await self._copy()
-        # Whoever did not know that all know may have saved a schedule in the source until now.
-        valid_until = settled_at + times.settle_seconds(self._old.tasks.capabilities)
-        await asyncio.sleep(max(0.0, valid_until - time.monotonic()))
         await self._drain()
         if verify:
             await self._verify()
         if self._report.is_complete:
             await self._hold.finish()
         return self._report
+
+    async def _settle(self) -> None:
+        """Wait until everybody knows of the move, and until everybody knows that all do.
+
+        Till then somebody may put what is new into the source.
+        """
+        seconds = times.settle_seconds(self._old.tasks.capabilities)
+        self._tell("settling", 0, None)
+        if not self._is_settled:
+            await asyncio.sleep(seconds)
+            self._hold.check()
+            await self._hold.settle()
+        await asyncio.sleep(seconds)
+
+    async def _copy_paused(self) -> None:
+        """Pause what is paused, unless it is resumed just now."""
+        names = await self._old.tasks.paused()
+        for queue_name in names:
+            await self._new.tasks.set_paused(queue_name, True)
+        for queue_name in names - await self._old.tasks.paused():
+            await self._new.tasks.set_paused(queue_name, False)
 
     async def _drain(self) -> None:
         """Transfer until the source has no live task and no schedule left."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from omniq.models.task import Task, TaskStatus
 from omniq.moving.parking import FAR, MOVE
 
 COMPONENTS = ("tasks", "results", "events", "schedules")
+_SETTLED = "everybody knows"
 
 
 class Marker(msgspec.Struct, frozen=True):
@@ -26,14 +28,16 @@ class Marker(msgspec.Struct, frozen=True):
         target: the configuration of the target, as `OmniQConfig.from_dict` takes it.
         places: for each component that moves, which place it is in, see `Stores.places`. One that
             is not named stays where it is.
-        is_settled: whether everybody knows of the move, so that schedules can be taken along.
+        is_settled: whether everybody knows of the move, so that new tasks go to the target.
         is_done: whether the source is empty, so that only the target is used.
+        held_until: until when its mover has it, by the clock of the store; None: nobody has.
     """
 
     target: dict[str, Any]
     places: dict[str, str]
     is_settled: bool = False
     is_done: bool = False
+    held_until: datetime | None = None
 
 
 def marker_task(target: Mapping[str, Any], places: Mapping[str, str]) -> Task:
@@ -56,15 +60,16 @@ def read_marker(task: Task | None) -> Marker | None:
         raise ConfigError(f"the mark that this store moves cannot be read: {error}") from error
     return msgspec.structs.replace(
         said,
-        is_settled=task.progress is not None,
+        is_settled=task.error == _SETTLED,
         is_done=task.status is TaskStatus.SCHEDULED and task.due_at == FAR,
+        held_until=task.due_at if task.status is TaskStatus.RUNNING else None,
     )
 
 
 def settled(task: Task) -> Task:
     """Return the marker, claimed by the mover, once everybody knows of it."""
     after = copy(task)
-    after.progress = 1.0
+    after.error = _SETTLED  # which a claim by another mover leaves as it is
     return after
 
 

@@ -41,6 +41,11 @@ def is_token(task: Task) -> bool:
     return task.func == MOVE
 
 
+def is_open(task: Task) -> bool:
+    """Whether this is a stub of a waiting task that is not stored in the target yet."""
+    return is_mark(task) and task.is_final and task.waiting_for > 0
+
+
 def parked(task: Task) -> Task:
     """Return the copy that waits in the target until the source has let go of the task."""
     after = copy(task)
@@ -72,6 +77,13 @@ def restored(left: Task) -> Task:
     after.status = TaskStatus.PENDING if left.due_at is None else TaskStatus.SCHEDULED
     after.worker_id = after.finished_at = None
     after.waiting_for = 0
+    return after
+
+
+def waiting_again(left: Task) -> Task:
+    """Return the waiting task that an open stub stands for."""
+    after = restored(left)
+    after.status, after.waiting_for = TaskStatus.WAITING, left.waiting_for
     return after
 
 

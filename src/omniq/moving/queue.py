@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from omniq.exceptions import StorageError
+from omniq.exceptions import LeaseLostError, StorageError
+from omniq.ids import new_id, new_token
 from omniq.models.task import FINAL_STATUSES, Task, TaskStatus
+from omniq.moving import times
+from omniq.moving.knowledge import EVERYBODY_KNOWS, Knowledge
 from omniq.moving.paging import merged
-from omniq.moving.parking import FAR, MOVE, closed, is_mark, is_token, restored, token
+from omniq.moving.parking import (
+    FAR,
+    MOVE,
+    closed,
+    is_mark,
+    is_open,
+    is_token,
+    token,
+    waiting_again,
+)
 from omniq.moving.transfer import Transfer
 from omniq.storage.base import (
     BaseQueue,
@@ -22,20 +36,24 @@ from omniq.storage.base import (
     TaskFilter,
 )
 
+logger = logging.getLogger(__name__)
 _LASTING = FINAL_STATUSES - {TaskStatus.CANCELLED}
 
 
 class MovingQueue(BaseQueue):
     """A queue that moves from `source` to `target`.
 
-    New tasks go to the target, claims come from both. The whole contract holds but for three
-    things: tasks of the source are claimed before those of the target, whatever their priority;
-    `counts` may count too few of the finished tasks, and a parent of new tasks twice; and `find`
-    may miss a task that is just being transferred.
+    New tasks go to the target once everybody knows of the move, claims come from both. The whole
+    contract holds but for three things: tasks of the source are claimed before those of the target,
+    whatever their priority; `counts` may count too few of the finished tasks, and a parent of new
+    tasks twice; and `find` may miss a task that is just being transferred.
     """
 
-    def __init__(self, source: BaseQueue, target: BaseQueue) -> None:
+    def __init__(
+        self, source: BaseQueue, target: BaseQueue, known: Knowledge = EVERYBODY_KNOWS
+    ) -> None:
         super().__init__()
+        self._known = known
         self._source = source
         self._target = target
         self._transfer = Transfer(source, target)
@@ -57,14 +75,33 @@ class MovingQueue(BaseQueue):
         await self._target.connect()
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
+        if not await self._known.has_settled():
+            inserted = await self._source.insert(tasks, now=now)
+            await self._known.confirm([item.task_id for item in inserted if item.stored])
+            return inserted
         standing = await self._reserve(tasks, now)
         new = [task for task, item in zip(tasks, standing, strict=True) if item is None]
         try:
             await self._transfer.bring(p for task in new for p in task.depends_on)
-            stored = iter(await self._target.insert(new, now=now))
+            stored = iter(await self._insert_there(new, now))
         finally:
             await self._drop_tokens([task.id for task in new])
         return [next(stored) if item is None else item for item in standing]
+
+    async def _insert_there(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
+        """Store tasks in the target; a copy of a task that is over holds no key."""
+        inserted = await self._target.insert(tasks, now=now)
+        taken = [
+            n
+            for n, (task, item) in enumerate(zip(tasks, inserted, strict=True))
+            if not item.stored and item.task_id != task.id
+        ]
+        holders = {inserted[n].task_id for n in taken}
+        if holders and await self._transfer.tell(holders) != holders:
+            again = await self._target.insert([tasks[n] for n in taken], now=now)
+            for n, item in zip(taken, again, strict=True):
+                inserted[n] = item
+        return inserted
 
     async def _reserve(self, tasks: list[Task], now: datetime | None) -> list[Inserted | None]:
         """Take the ids and keys in the source; None where the target decides who has them."""
@@ -112,28 +149,31 @@ class MovingQueue(BaseQueue):
         return claimed
 
     async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]:
-        """Change each where it is; what is finished in the source runs again in the target only."""
+        """Change each where it is; what is finished in the source runs again in the target only.
+
+        But for as long as somebody may not know of the target: then it runs again where it is.
+        """
         revived = [c.before.id for c in changes if c.before.is_final and not c.after.is_final]
-        if revived:
+        stays = bool(revived) and not await self._known.has_settled()
+        if revived and not stays:
             found = await self._source.get(revived)
             await self._transfer.final([t for t in found if t is not None and t.is_final])
         applied = await self._target.swap(changes, now=now)
-        lost = [n for n, ok in enumerate(applied) if not ok and not changes[n].before.is_final]
+        lost = [
+            n
+            for n, ok in enumerate(applied)
+            if not ok and (stays or not changes[n].before.is_final)
+        ]
         there = await self._target.get([changes[n].before.id for n in lost])
         left = [n for n, task in zip(lost, there, strict=True) if task is None or is_mark(task)]
         done = await self._source.swap([changes[n] for n in left], now=now)
         for n, ok in zip(left, done, strict=True):
             applied[n] = ok
-        await self._tell_target([changes[n].after for n in left if applied[n]])
+        # Those lost too: it may be the answer to an earlier call that was.
+        await self._transfer.tell(changes[n].after.id for n in left if changes[n].after.is_final)
+        if stays:
+            await self._known.confirm(revived)
         return applied
-
-    async def _tell_target(self, changed: list[Task]) -> None:
-        """Let children in the target know of parents that ended in the source."""
-        ended = [task.id for task in changed if task.is_final]
-        there = await self._target.get(ended)
-        waited_for = [task.id for task in there if task is not None and is_mark(task)]
-        found = await self._source.get(waited_for)
-        await self._transfer.final([t for t in found if t is not None and t.is_final])
 
     async def _extend(
         self, leases: list[Lease], lease_seconds: float, now: datetime | None
@@ -145,15 +185,24 @@ class MovingQueue(BaseQueue):
 
     async def _get(self, task_ids: list[str]) -> list[Task | None]:
         there = await self._target.get(task_ids)
-        open_ids = [
-            key for key, task in zip(task_ids, there, strict=True) if task is None or is_mark(task)
-        ]
-        here = await self._source.get(list(dict.fromkeys(open_ids)))
-        known = {task.id: _as_seen(task) for task in here if task is not None}
-        return [
-            known.get(key) if task is None or is_mark(task) else task
-            for key, task in zip(task_ids, there, strict=True)
-        ]
+        known = {task.id: task for task in there if task is not None and not is_mark(task)}
+        open_ids = [key for key in dict.fromkeys(task_ids) if key not in known]
+        here = [task for task in await self._source.get(open_ids) if task is not None]
+        known |= {task.id: task for task in here if not is_mark(task)}
+        known |= {task.id: waiting_again(task) for task in here if is_open(task)}
+        gone = [task for task in here if is_mark(task) and not is_open(task)]
+        if gone:
+            known |= await self._crossed(gone)
+        return [known.get(key) for key in task_ids]
+
+    async def _crossed(self, marks: list[Task]) -> dict[str, Task]:
+        """Return the tasks that crossed while we looked; none of those deleted there since.
+
+        One in transit is let go: its mover may be gone, and somebody waits for it.
+        """
+        await self._transfer.release(marks)
+        there = await self._target.get([task.id for task in marks])
+        return {task.id: task for task in there if task is not None and not is_mark(task)}
 
     async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
         async def here(start: str | None) -> tuple[dict[str, Task], str | None]:
@@ -207,6 +256,8 @@ class MovingQueue(BaseQueue):
         return min((moment for moment in both if moment and moment < FAR), default=None)
 
     async def _wait(self, queues: list[str], timeout: float) -> None:
+        if self._known.is_abandoned:
+            await self._rescue()
         await _first_of(self._source.wait(queues, timeout), self._target.wait(queues, timeout))
 
     async def _wait_final(self, task_ids: list[str], timeout: float) -> None:
@@ -228,12 +279,24 @@ class MovingQueue(BaseQueue):
         here = await self._source.end_dead_leases()
         return list(dict.fromkeys([*here, *await self._target.end_dead_leases()]))
 
-
-def _as_seen(record: Task) -> Task | None:
-    """Return the task that a record of the source stands for while the target has none."""
-    if is_token(record):
-        return None
-    return restored(record) if is_mark(record) else record
+    async def _rescue(self) -> None:
+        """Let go of what a mover that is gone left in transit, unless another one is at work."""
+        marks = await self._source.claim(
+            [MOVE],
+            worker_id=f"rescuer-{new_id()}",
+            lease_token=new_token(),
+            lease_seconds=times.lease_seconds(self._source.capabilities),
+        )
+        for mark in marks:
+            logger.warning(
+                "the mover of %r is gone; what it left in transit goes on, but all else stays "
+                "where it is until `omniq move` is started again",
+                self._source,
+            )
+            await self._transfer.recover()
+            await self._transfer.store_open()
+            with suppress(LeaseLostError):
+                await self._source.release(mark)
 
 
 async def _first_of(*waits: Coroutine[Any, Any, None]) -> None:

@@ -1,4 +1,8 @@
-"""Results, events and schedules while they move: what is new goes to the target."""
+"""Results, events and schedules while they move: what is new goes to the target.
+
+But results and events only once everybody knows of the move, see `knowledge`; before that, nobody
+is asked for schedules here.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from omniq.ids import new_token
 from omniq.models.event import TaskEvent
 from omniq.models.result import TaskResult
 from omniq.models.schedule import Schedule, ScheduleStatus
+from omniq.moving.knowledge import EVERYBODY_KNOWS, Knowledge
 from omniq.moving.paging import merged
 from omniq.moving.parking import MOVE
 from omniq.storage.base import (
@@ -25,12 +30,20 @@ from omniq.storage.base import (
 class MovingResults(BaseResultStorage):
     """Results that move: written to `target`, read there first, then in `source`."""
 
-    def __init__(self, source: BaseResultStorage, target: BaseResultStorage) -> None:
+    def __init__(
+        self,
+        source: BaseResultStorage,
+        target: BaseResultStorage,
+        known: Knowledge = EVERYBODY_KNOWS,
+    ) -> None:
         super().__init__()
+        self._known = known
         self._source = source
         self._target = target
 
     async def _set(self, results: list[TaskResult]) -> list[bool]:
+        if not self._known.is_settled:
+            return await self._source._set(results)
         return await self._target.set_many(results)
 
     async def _get(self, task_ids: list[str], now: datetime | None) -> list[TaskResult | None]:
@@ -65,13 +78,21 @@ class MovingResults(BaseResultStorage):
 class MovingEvents(BaseEventStorage):
     """Events that move: appended to `target`, read in both, each once."""
 
-    def __init__(self, source: BaseEventStorage, target: BaseEventStorage) -> None:
+    def __init__(
+        self,
+        source: BaseEventStorage,
+        target: BaseEventStorage,
+        known: Knowledge = EVERYBODY_KNOWS,
+    ) -> None:
         super().__init__()
+        self._known = known
         self._source = source
         self._target = target
 
     async def _append(self, events: list[TaskEvent]) -> None:
-        await self._target.append(events)
+        if not self._known.is_settled:
+            return await self._source._append(events)
+        return await self._target.append(events)
 
     async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:
         there = await self._target.query(where, limit=limit, newest=newest)

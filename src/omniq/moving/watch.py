@@ -7,13 +7,16 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl
 
 from omniq.app.stores import Sources, Stores
+from omniq.clock import utcnow
 from omniq.exceptions import ConfigError
 from omniq.loops import PerLoop
 from omniq.models.config import OmniQConfig
+from omniq.models.finding import Finding, broken, fine, risk
 from omniq.moving import times
 from omniq.moving.marker import COMPONENTS, Marker, read_marker
 from omniq.moving.parking import MOVE
@@ -38,8 +41,7 @@ class Follower:
         self._queue = UnmovedQueue(stores.tasks)
         self._lock = threading.Lock()
         self._looking = PerLoop(asyncio.Lock)
-        self._valid_until = 0.0
-        self._settled_at = 0.0
+        self._valid_until = self._asked_at = 0.0
         self._marker: Marker | None = None
         self._target: Stores | None = None
         self._stand_ins: dict[str, Component] = {}
@@ -54,32 +56,70 @@ class Follower:
 
     async def serving(self, component: C) -> C:
         """Return the component itself, both stores as one, or that of the target."""
+        name = self._names.get(id(component), "")
         if time.monotonic() >= self._valid_until:
             async with self._looking.get():  # one question for all who need the answer now
                 if time.monotonic() >= self._valid_until:
                     await self._look()
-        name = self._names.get(id(component), "")
+        elif name == "schedules" and self._is_settling():
+            await self._look()  # they go all at once, and whoever asks last should not miss it
         if self._marker is None or self._target is None or not self._knows(name, self._marker):
             return component
         if self._marker.is_done:
             return cast("C", await getattr(self._target, name)._serving())
-        if name == "schedules" and not self._has_settled():
+        if name == "schedules" and not self.is_settled:
             return component
         return cast("C", self._stand_ins[name])
 
-    async def confirm(self, task_ids: Sequence[str]) -> None:
-        """Adopt tasks just written to the source, if it has begun to move since it was asked.
+    @property
+    def is_settled(self) -> bool:
+        """Whether everybody knew of the move when it was last looked at."""
+        return self._marker is not None and self._marker.is_settled
 
-        What counts is what is known now, whoever asked for it meanwhile.
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the mover has said nothing for longer than it may."""
+        ends_at = None if self._marker is None else self._marker.held_until
+        grace = timedelta(seconds=times.lease_seconds(self._costs) / 4)
+        return ends_at is not None and utcnow() > ends_at + grace
+
+    async def has_settled(self) -> bool:
+        """Whether everybody knows of the move, asked now unless that is known."""
+        if not self.is_settled:
+            await self._look()
+        return self.is_settled
+
+    async def confirm(self, task_ids: Sequence[str]) -> None:
+        """Adopt tasks just written to the source, if its move has settled since it was asked.
+
+        Before that, the mover is still to look at the source. What counts is what is known now,
+        whoever asked for it meanwhile.
         """
         if not task_ids:
             return
-        if time.monotonic() >= self._valid_until:
+        if time.monotonic() >= self._valid_until or self._is_settling():
             await self._look()
-        if self._marker is not None and self._target is not None:
+        if self.is_settled and self._target is not None:
             from omniq.moving.transfer import Transfer
 
             await Transfer(self._queue, self._target.tasks).adopt(task_ids)
+
+    async def findings(self) -> list[Finding]:
+        """Return what is to be said of the move, if there is one."""
+        await self._look()
+        if self._marker is None or self._target is None:
+            return []
+        name, there = self._stores.tasks.store_name, self._target.tasks.store_name
+        again = f"start `omniq move` to {there} again; it goes on where it was"
+        if self._marker.is_done:
+            hint = "change the configuration of this application; then what is left can be deleted"
+            return [risk(name, f"has moved to {there}, which alone is used", hint)]
+        if self.is_abandoned:
+            text = f"moves to {there}, but its mover is gone: tasks that were on their way may wait"
+            return [broken(name, text, again)]
+        if self._marker.held_until is None:
+            return [risk(name, f"is half way to {there}, and nobody moves it on", again)]
+        return [fine(name, f"moves to {there}; both are used until all is there")]
 
     async def close(self) -> None:
         """Close the target, and where that moved to."""
@@ -96,18 +136,17 @@ class Follower:
         asked_at = time.monotonic()
         marker = read_marker((await self._queue.get([MOVE]))[0])
         with self._lock:
+            if asked_at < self._asked_at:
+                return  # somebody who asked later had the answer sooner
             if marker is not None and self._target is None:
                 self._target = self._opened(marker)
-                self._settled_at = time.monotonic() + times.settle_seconds(self._costs)
-            self._marker = marker
+            self._asked_at, self._marker = asked_at, marker
             is_over = marker is not None and marker.is_done
             valid_until = asked_at + times.valid_seconds(self._costs)
             self._valid_until = float("inf") if is_over else valid_until
 
-    def _has_settled(self) -> bool:
-        """Whether nobody uses the schedules of the source any more."""
-        said = self._marker is not None and self._marker.is_settled
-        return said or time.monotonic() >= self._settled_at
+    def _is_settling(self) -> bool:
+        return self._marker is not None and not self._marker.is_settled
 
     def _knows(self, name: str, marker: Marker) -> bool:
         """Whether the mover found this component where this application has it."""
@@ -121,9 +160,9 @@ class Follower:
         target = target_of(marker.target)
         old, new = self._stores, target
         self._stand_ins = {
-            "tasks": MovingQueue(self._queue, new.tasks),
-            "results": MovingResults(old.results, new.results),
-            "events": MovingEvents(old.events, new.events),
+            "tasks": MovingQueue(self._queue, new.tasks, self),
+            "results": MovingResults(old.results, new.results, self),
+            "events": MovingEvents(old.events, new.events, self),
             "schedules": MovingSchedules(old.schedules, new.schedules),
         }
         for name in COMPONENTS:

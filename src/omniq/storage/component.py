@@ -65,6 +65,10 @@ class Watch(Protocol):
         """See to tasks just written, should the queue have begun to move meanwhile."""
         ...
 
+    async def findings(self) -> list[Finding]:
+        """Return what is to be said of the move, if the store moves."""
+        ...
+
     async def close(self) -> None:
         """Close what took the place of the components."""
         ...
