@@ -2,6 +2,10 @@
 
 While a batch is in flight, later calls gather into the next one. There are no timers: an idle
 coalescer adds no latency, a busy one batches as much as arrived meanwhile ("group commit").
+
+A batch begins one turn of the loop after its first call, so that calls of the same moment join it.
+Not so after a batch of one: where calls come one by one, nobody is waited for, and the next runs in
+the task of its caller.
 """
 
 from __future__ import annotations
@@ -22,8 +26,8 @@ class Coalescer(Generic[T, R]):
 
     `run` must return one result per item, in order. When it raises, every call of that batch gets
     the exception; but a ValidationError, before which `run` must have done nothing, only reaches
-    the calls at fault. A caller that is cancelled leaves its item in the batch: it may still be
-    done.
+    the calls at fault. Of a caller that is cancelled nobody knows whether its item is done; the
+    other calls of its batch do not notice.
     """
 
     def __init__(
@@ -37,7 +41,10 @@ class Coalescer(Generic[T, R]):
 
     async def submit(self, item: T) -> R:
         """Return what `run` returned for `item`."""
-        return await self._lanes.get().begin(item)
+        lane = self._lanes.get()
+        if lane.expects_one:
+            return await lane.run_alone(item)
+        return await lane.begin(item)
 
 
 class _Lane(Generic[T, R]):
@@ -48,21 +55,49 @@ class _Lane(Generic[T, R]):
         self._max_batch = max_batch
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
         self._flusher: asyncio.Task[None] | None = None
+        self._runs_alone = False
+        self._had_one = False
+
+    @property
+    def expects_one(self) -> bool:
+        """Whether nothing is in flight, and the batch before was a single call."""
+        return self._had_one and not self._runs_alone and self._flusher is None
+
+    async def run_alone(self, item: T) -> R:
+        """Run a batch of one here and now; calls made meanwhile are the next batch."""
+        self._runs_alone = True
+        try:
+            (result,) = await self._run([item])
+            return result
+        finally:
+            self._runs_alone = False
+            if self._waiting:
+                self._start()
 
     def begin(self, item: T) -> asyncio.Future[R]:
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if self._flusher is None:
-            self._flusher = asyncio.create_task(self._flush())
+        if self._flusher is None and not self._runs_alone:
+            self._start()
         return future
 
+    def _start(self) -> None:
+        self._flusher = asyncio.create_task(self._flush())
+
     async def _flush(self) -> None:
-        """Run batches until nothing waits. Started as a task, so calls of this tick join it."""
+        """Run batches until nothing waits. Started as a task, so calls of this tick join it.
+
+        Those whose batch is done get a turn before the next one: what they call then joins it, so
+        that many who call in a loop stay together.
+        """
         try:
             while self._waiting:
                 batch = self._waiting[: self._max_batch]
                 del self._waiting[: self._max_batch]
+                self._had_one = len(batch) == 1
                 await self._run_batch(batch)
+                if self._waiting:
+                    await asyncio.sleep(0)
         finally:
             self._flusher = None
 

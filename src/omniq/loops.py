@@ -16,20 +16,20 @@ class PerLoop(Generic[T]):
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
-        self._values: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, T] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._values: dict[weakref.ref[asyncio.AbstractEventLoop], T] = {}
         self._lock = threading.Lock()
 
     def get(self) -> T:
         """Return the value of the running loop. Raises RuntimeError outside of one."""
         loop = asyncio.get_running_loop()
-        value = self._values.get(loop)
+        value = self._values.get(weakref.ref(loop))
         if value is None:
             with self._lock:
-                value = self._values.setdefault(loop, self._make())
+                values = self._values
+                key = weakref.ref(loop, lambda gone: values.pop(gone, None))
+                value = values.setdefault(key, self._make())
         return value
 
     def pop(self) -> T | None:
         """Forget and return the value of the running loop, if it has one."""
-        return self._values.pop(asyncio.get_running_loop(), None)
+        return self._values.pop(weakref.ref(asyncio.get_running_loop()), None)

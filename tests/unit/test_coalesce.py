@@ -72,6 +72,81 @@ async def test_a_lone_call_is_not_held_up() -> None:
     assert run.batches == [[1], [2], [3]]
 
 
+async def lone(run: Recorder) -> Coalescer[int, int]:
+    """Return a coalescer whose last batch was a single call, and forget that one."""
+    coalescer = Coalescer(run)
+    await coalescer.submit(0)
+    run.batches.clear()
+    return coalescer
+
+
+async def test_where_calls_come_one_by_one_the_next_runs_in_its_callers_task() -> None:
+    """No task, no future and no turn of the loop stand between a lone caller and the store."""
+    run = Recorder()
+    coalescer = await lone(run)
+
+    call = coalescer.submit(1)
+    with pytest.raises(StopIteration) as ended:
+        call.send(None)
+
+    assert ended.value.value == 2
+
+
+async def test_calls_made_during_a_lone_call_are_the_next_batch() -> None:
+    """The lone caller holds up nobody for longer than its own call takes."""
+    run = Recorder()
+    coalescer = await lone(run)
+    run.gate.clear()
+    calls = [asyncio.create_task(coalescer.submit(n)) for n in range(5)]
+    await run.until_running()
+
+    run.gate.set()
+
+    assert await asyncio.gather(*calls) == [0, 2, 4, 6, 8]
+    assert run.batches == [[0], [1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "failed"])
+async def test_the_end_of_a_lone_call_harms_nobody_who_waits_behind_it(how: str) -> None:
+    """Whoever came meanwhile is served, however the lone call ended."""
+    run = Recorder()
+    coalescer = await lone(run)
+    run.gate.clear()
+    run.refuse = lambda n: StorageError("away") if n == 1 and how == "failed" else None
+    calls = [asyncio.create_task(coalescer.submit(n)) for n in (1, 2, 3)]
+    await run.until_running()
+
+    if how == "cancelled":
+        calls[0].cancel()
+        await asyncio.sleep(0)
+    run.gate.set()
+    first, *others = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert isinstance(first, asyncio.CancelledError if how == "cancelled" else StorageError)
+    assert others == [4, 6]
+    assert run.batches == [[1], [2, 3]]
+
+
+async def test_those_who_call_in_a_loop_stay_together() -> None:
+    """Callers that met once do not fall apart into one who goes and many who wait, for ever."""
+    sizes: list[int] = []
+
+    async def run(items: list[int]) -> list[int]:
+        sizes.append(len(items))
+        await asyncio.sleep(0)
+        return items
+
+    async def call_on() -> None:
+        for n in range(10):
+            await coalescer.submit(n)
+
+    coalescer = Coalescer(run)
+    await coalescer.submit(0)
+    await asyncio.gather(*(call_on() for _ in range(4)))
+
+    assert sizes == [1, 1, *[4] * 9, 3]
+
+
 async def test_a_batch_has_a_largest_size() -> None:
     """A flood does not become one enormous transaction."""
     run = Recorder()
