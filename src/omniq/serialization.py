@@ -26,17 +26,14 @@ import msgspec
 
 from omniq.exceptions import ConfigError, PayloadTooLargeError, SerializationError
 from omniq.ids import stable_module
+from omniq.plain import INT_MAX, INT_MIN, MAX_DEPTH, MAX_ITEMS, TAG, is_plain, looks_tagged
 
 logger = logging.getLogger(__name__)
 
 SerializationFormat = Literal["json", "msgpack", "pickle"]
 
-MAX_DEPTH = 64
-MAX_ITEMS = 100_000
 MAX_TASK_BYTES = 1 << 20
 MAX_RESULT_BYTES = 8 << 20
-_INT_MIN, _INT_MAX = -(1 << 63), (1 << 63) - 1
-_TAG = "$"
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
@@ -91,7 +88,7 @@ def to_plain(value: Any, path: str = "value", depth: int = 0) -> Any:
     if kind is str or kind is bool or value is None:
         return value
     if kind is int:
-        if _INT_MIN <= value <= _INT_MAX:
+        if INT_MIN <= value <= INT_MAX:
             return value
         raise SerializationError(path, "integers over 64 bits are not stored; pass a str")
     if kind is float:
@@ -132,7 +129,7 @@ def from_plain(data: Any) -> Any:
         return data
     if len(data) == 1:
         ((key, inner),) = data.items()
-        if key.startswith(_TAG):
+        if key.startswith(TAG):
             return _untagged(key[1:], inner)
     return {key: from_plain(item) for key, item in data.items()}
 
@@ -168,24 +165,20 @@ def _plain_items(items: Any, path: str, depth: int) -> list[Any]:
 def _plain_dict(value: dict[Any, Any], path: str, depth: int) -> dict[str, Any]:
     if len(value) > MAX_ITEMS:
         raise SerializationError(path, f"a collection of over {MAX_ITEMS:,} items")
-    if all(type(key) is str for key in value) and not _looks_tagged(value):
+    if all(type(key) is str for key in value) and not looks_tagged(value):
         return {key: to_plain(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
     pairs = [list(pair) for pair in value.items()]
     return {"$map": _plain_items(pairs, path, depth)}
 
 
-def _looks_tagged(value: dict[str, Any]) -> bool:
-    return len(value) == 1 and next(iter(value)).startswith(_TAG)
-
-
 def _tagged(value: Any, kind: type, path: str, depth: int) -> Any:
     encode = _ENCODERS.get(kind)
     if encode is not None:
-        return {_TAG + kind.__name__: encode(value)}
+        return {TAG + kind.__name__: encode(value)}
     if kind in _COLLECTIONS:
-        return {_TAG + kind.__name__: _plain_items(value, path, depth)}
+        return {TAG + kind.__name__: _plain_items(value, path, depth)}
     if kind is UnknownValue:
-        return {_TAG + value.tag: value.data}
+        return {TAG + value.tag: value.data}
     tag = _TAGS.get(kind)
     if tag is None:
         raise SerializationError(
@@ -193,7 +186,7 @@ def _tagged(value: Any, kind: type, path: str, depth: int) -> Any:
             f"values of {kind.__module__}.{kind.__qualname__} are not stored; "
             "pass plain data, or register the class with omniq.serializable",
         )
-    return {_TAG + tag: to_plain(_fields_of(value), path, depth + 1)}
+    return {TAG + tag: to_plain(_fields_of(value), path, depth + 1)}
 
 
 def _fields_of(value: Any) -> Any:
@@ -350,6 +343,8 @@ class RecordCodec:
             if not value and type(value) in (dict, tuple, int, bool, str):
                 continue
             is_args = name == "args"
+            if is_plain(list(value) if is_args else value):
+                continue
             plain = tuple(_plain_items(value, name, 0)) if is_args else to_plain(value, name)
             if plain != value or type(plain) is not type(value):
                 changed[name] = plain

@@ -17,16 +17,20 @@ from omniq.exceptions import (
     ValidationError,
 )
 from omniq.models import EventType
+from omniq.storage.base import BaseEventStorage
 from omniq.storage.memory import MemoryEventStorage, MemoryQueue
 from tests.naming import stable_id
 
 
 class LoggingQueue(MemoryQueue):
-    """Keeps the order of the writes of both."""
+    """Keeps the order of the writes of both, and writes nothing but tasks."""
 
     def __init__(self, log: list[str]) -> None:
         super().__init__()
         self.log = log
+
+    def logs_with(self, events: BaseEventStorage) -> bool:
+        return False
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Any]:
         self.log.append(f"insert {len(tasks)}")

@@ -12,23 +12,13 @@ from omniq.exceptions import ValidationError
 from omniq.models.checks import checked_task
 from omniq.models.event import EventType, TaskEvent
 from omniq.models.task import Task
+from omniq.plain import weight
 from omniq.serialization import RecordCodec
 from omniq.storage.base import BaseEventStorage, BaseQueue, Inserted
 from omniq.storage.queue import standing
 
 _SURELY_STORABLE_BYTES = 64 << 10
 _CHUNK = 1000
-_SMALL = 1 << 62
-_SHORT = 1000
-
-
-def _is_small(value: object) -> bool:
-    """Whether a value is sure to be storable at a glance: None, a bool, a short number or text."""
-    if isinstance(value, int):  # a bool too
-        return type(value) in (int, bool) and -_SMALL <= value <= _SMALL
-    if isinstance(value, str):
-        return type(value) is str and len(value) <= _SHORT and value.isascii()
-    return value is None
 
 
 class Enqueuing:
@@ -131,7 +121,7 @@ class Enqueuing:
         """Whether no store can refuse the task for what it holds."""
         if task.unique_key is not None or task.depends_on:
             return False
-        if not task.metadata and all(map(_is_small, (*task.args, *task.kwargs.values()))):
+        if weight((*task.args, task.kwargs, task.metadata)) <= _SURELY_STORABLE_BYTES:
             return True
         try:
             return len(self._codec.encode(checked_task(task))) <= _SURELY_STORABLE_BYTES
