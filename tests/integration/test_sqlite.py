@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from omniq import OmniQ
 from omniq.backend.sqlite import SQLiteBackend
-from omniq.exceptions import StorageUnavailableError
+from omniq.exceptions import StorageError, StorageUnavailableError
 from omniq.models.event import TaskEvent
 from omniq.models.result import TaskResult
 from omniq.models.task import Task
@@ -155,6 +156,19 @@ async def test_tasks_results_and_events_share_transactions(path: Path) -> None:
         assert len(await queue.find(limit=100)) == 20
         assert len(await results.find(limit=100)) == 20
         assert len(await events.get_events()) == 20
+
+
+async def test_a_task_and_its_event_are_stored_together_or_not_at_all(
+    path: Path, other: sqlite3.Connection
+) -> None:
+    """Where both are in one file there is no task without a history, whatever happens."""
+    other.execute(
+        "CREATE TRIGGER t BEFORE INSERT ON omniq_event BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+    async with OmniQ(f"sqlite:///{path}") as app:
+        with pytest.raises(StorageError, match="no"):
+            await app.enqueue("job", 1)
+        assert await app.counts() == {}
 
 
 async def test_a_failing_job_does_not_harm_its_neighbours(database: Database) -> None:

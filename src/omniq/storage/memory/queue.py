@@ -13,6 +13,7 @@ from omniq.clock import utcnow
 from omniq.models.task import Task
 from omniq.serialization import RecordCodec, SerializationFormat
 from omniq.storage.component import Capabilities
+from omniq.storage.events import BaseEventStorage
 from omniq.storage.memory.lanes import Record
 from omniq.storage.memory.table import TaskTable, encoded, whole
 from omniq.storage.memory.waiters import Waiters
@@ -41,6 +42,10 @@ class MemoryQueue(BaseQueue):
         self._arrivals = Waiters(self._lock)
         self._ends = Waiters(self._lock)
         self._table = TaskTable(self._arrivals.announce, self._ends.announce)
+
+    def logs_with(self, events: BaseEventStorage) -> bool:
+        """Whether both are in memory."""
+        return events.capabilities is IN_MEMORY
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         datas = [encoded(task, self._codec) for task in tasks]

@@ -10,6 +10,7 @@ from typing import Any
 
 from omniq.clock import from_micros, to_micros, utcnow
 from omniq.models.checks import checked_result
+from omniq.models.event import TaskEvent
 from omniq.models.finding import Finding
 from omniq.models.result import TaskResult
 from omniq.models.task import Task, TaskStatus
@@ -42,7 +43,7 @@ from omniq.storage.sqlite.rows import (
 from omniq.storage.sqlite.rows import (
     moment as at_moment,
 )
-from omniq.storage.sqlite.stores import SQLiteResultStorage
+from omniq.storage.sqlite.stores import SQLiteEventStorage, SQLiteResultStorage
 from omniq.storage.sqlite.threads import Transaction
 from omniq.storage.sqlite.writes import TaskWrites
 
@@ -122,6 +123,27 @@ class SQLiteQueue(BaseQueue):
         return await self._db.write(
             lambda transaction: self._writes.insert(transaction, tasks, payloads, moment)
         )
+
+    def logs_with(self, events: BaseEventStorage) -> bool:
+        """Whether both are in this file."""
+        return isinstance(events, SQLiteEventStorage) and events.is_kept_in(self._db)
+
+    async def _insert_logged(
+        self, tasks: list[Task], events: list[TaskEvent], storage: BaseEventStorage
+    ) -> list[Inserted]:
+        """Store tasks and the events of those stored, in one transaction."""
+        if not isinstance(storage, SQLiteEventStorage) or not self.logs_with(storage):
+            return await super()._insert_logged(tasks, events, storage)
+        payloads, rows = [self._codec.encode(task) for task in tasks], storage.rows(events)
+        now = utcnow()
+
+        def insert(transaction: Transaction) -> list[Inserted]:
+            inserted = self._writes.insert(transaction, tasks, payloads, now)
+            pairs = zip(rows, inserted, strict=True)
+            storage.write_rows(transaction, [row for row, item in pairs if item.stored])
+            return inserted
+
+        return await self._db.write(insert)
 
     async def _insert_within(
         self,
