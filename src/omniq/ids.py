@@ -17,17 +17,17 @@ from omniq.exceptions import ValidationError
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII).fullmatch
 _FUNC = re.compile(r"[A-Za-z_][A-Za-z0-9_.:<>-]{0,255}", re.ASCII).fullmatch
 _KEY_LIMIT = 256
+_VARIANTS = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
+"""A random hexadecimal digit as one that begins with the bits 10."""
 _FIRES = uuid.UUID("6f6d6e69-7100-5000-8000-666972650000")
 
 
 def new_id() -> str:
     """Return a fresh UUIDv7 (RFC 9562 §5.7): 48 bits of Unix milliseconds, then 74 random bits."""
-    random = int.from_bytes(urandom(10), "big")
-    millis = time.time_ns() // 1_000_000
-    high = millis << 16 | 0x7000 | random >> 68
-    low = 0x8000_0000_0000_0000 | random & 0x3FFF_FFFF_FFFF_FFFF
-    text = f"{high:016x}{low:016x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    millis = f"{time.time_ns() // 1_000_000:012x}"
+    random = urandom(10).hex()
+    variant = _VARIANTS[random[3]]
+    return f"{millis[:8]}-{millis[8:]}-7{random[:3]}-{variant}{random[4:7]}-{random[7:19]}"
 
 
 def new_token() -> str:

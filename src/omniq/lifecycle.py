@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
-from copy import copy
 from datetime import datetime, timedelta
 
 import msgspec
 
 from omniq.models.result import ErrorInfo
-from omniq.models.task import DAMAGED, Task, TaskStatus, exception_name
+from omniq.models.task import DAMAGED, Task, TaskStatus, copied, exception_name
 from omniq.retry import NO_RETRY, allows_retry, delay_before_retry, names_of
 
 CRASH_LIMIT = 3
@@ -169,7 +168,7 @@ def admit(task: Task, parents: Mapping[str, TaskStatus], now: datetime) -> Task:
     A task that is final already (a migrated one) keeps its state and times. A parent missing from
     `parents` counts as one that did not complete.
     """
-    after = copy(task)
+    after = copied(task)
     if task.is_final:
         after.lease_token, after.due_at = None, None
         after.finished_at = task.finished_at or now
@@ -189,14 +188,14 @@ def parent_finished(child: Task, parent_id: str, parent: TaskStatus, now: dateti
     """Return a WAITING child after one of its parents became final."""
     if parent is not TaskStatus.COMPLETED and child.on_parent_failure == "cancel":
         return _ended(child, TaskStatus.CANCELLED, now, _parent_reason(parent_id, parent))
-    after = copy(child)
+    after = copied(child)
     after.waiting_for = max(0, child.waiting_for - 1)
     return after if after.waiting_for else _ready(after, now)
 
 
 def promote(task: Task) -> Task:
     """Return a SCHEDULED task whose `due_at` has come as PENDING."""
-    after = copy(task)
+    after = copied(task)
     after.status, after.due_at = TaskStatus.PENDING, None
     return after
 
@@ -208,7 +207,7 @@ def claim(
 
     A task that was RUNNING already is one whose lease ran out: its holder was lost.
     """
-    after = copy(task)
+    after = copied(task)
     after.lost_leases += task.status is TaskStatus.RUNNING
     after.status = TaskStatus.RUNNING
     after.attempt += 1
@@ -230,7 +229,7 @@ def request_cancel(task: Task, now: datetime, reason: str = "cancelled on reques
         return task
     if task.status is not TaskStatus.RUNNING:
         return _ended(task, TaskStatus.CANCELLED, now, reason)
-    after = copy(task)
+    after = copied(task)
     after.cancel_requested = True
     return after
 
@@ -254,7 +253,7 @@ def edited(stored: Task, wanted: Task, now: datetime) -> Task:
     """
     if wanted.is_final:
         return _ended(wanted, wanted.status, wanted.finished_at or now, wanted.error)
-    after = copy(wanted)
+    after = copied(wanted)
     after.finished_at = None
     if wanted.status is TaskStatus.RUNNING:
         after.due_at = stored.due_at or now + timedelta(seconds=EDITED_LEASE_SECONDS)
@@ -271,7 +270,7 @@ def merge_running(stored: Task, after: Task) -> Task:
     A change that stays RUNNING never moves the lease, and a cancel request, once made, holds until
     the task is final.
     """
-    merged = copy(after)
+    merged = copied(after)
     if after.status is TaskStatus.RUNNING:
         merged.due_at = stored.due_at
     if not after.is_final:
@@ -310,14 +309,14 @@ def _scheduled(after: Task, now: datetime, delay: float, reason: str) -> Task:
 
 def _left(task: Task) -> Task:
     """Return a copy without its holder; lost leases count anew, as this run spoke up."""
-    after = copy(task)
+    after = copied(task)
     after.lease_token = after.worker_id = None
     after.lost_leases = 0
     return after
 
 
 def _ended(task: Task, status: TaskStatus, now: datetime, error: str | None = None) -> Task:
-    after = copy(task)
+    after = copied(task)
     after.status = status
     after.lease_token = after.due_at = None
     after.finished_at = now

@@ -15,7 +15,7 @@ from omniq.clock import check_moment, check_seconds
 from omniq.exceptions import ValidationError
 from omniq.ids import check_key, check_name, new_id
 from omniq.models.checks import check_mapping, check_priority, check_retry, checked_parents
-from omniq.models.task import OnParentFailure, RetryPolicy, Task
+from omniq.models.task import OnParentFailure, RetryPolicy, Task, copied
 from omniq.storage.joining import Caller
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class TaskTemplate:
 
     def make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
         """Return a task for one call."""
-        task = copy(self.task)
+        task = copied(self.task)
         task.args, task.kwargs = args, kwargs
         task.created_at = now = datetime.now(UTC)
         if self.is_fresh:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import Enum
+from operator import attrgetter
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -20,6 +21,8 @@ PRIORITY_LIMIT = 1_000_000
 MAX_PARENTS = 1_000
 MAX_RETRIES = 10_000
 _MOMENTS = ("run_at", "expires_at", "due_at", "started_at", "finished_at")
+_NO_MOMENTS = (None,) * len(_MOMENTS)
+_moments_of = attrgetter(*_MOMENTS)
 
 
 def checked_task(task: Task) -> Task:
@@ -34,7 +37,13 @@ def checked_task(task: Task) -> Task:
     check_name("queue_name", task.queue_name)
     check_func("func", task.func)
     check_priority(task.priority)
-    changes = _changed_moments(task) | _changed_arguments(task)
+    changes = _changed_moments(task)
+    if type(task.args) is not tuple:
+        changes["args"] = _args_as_tuple(task.args)
+    if task.kwargs or type(task.kwargs) is not dict:
+        check_mapping("kwargs", task.kwargs)
+    if task.metadata or type(task.metadata) is not dict:
+        check_mapping("metadata", task.metadata)
     _check_options(task)
     if task.depends_on:
         changes["depends_on"] = checked_parents(task)
@@ -49,8 +58,10 @@ def _changed_moments(task: Task) -> dict[str, Any]:
     created_at = check_moment("created_at", task.created_at)
     if created_at is not task.created_at:
         changed["created_at"] = created_at
-    for name in _MOMENTS:
-        given = getattr(task, name)
+    moments = _moments_of(task)
+    if moments == _NO_MOMENTS:
+        return changed
+    for name, given in zip(_MOMENTS, moments, strict=True):
         if given is not None:
             moment = check_moment(name, given)
             if moment is not given:
@@ -61,17 +72,10 @@ def _changed_moments(task: Task) -> dict[str, Any]:
     return changed
 
 
-def _changed_arguments(task: Task) -> dict[str, Any]:
-    """Check arguments and metadata; return those that must be stored in another form."""
-    if task.kwargs or type(task.kwargs) is not dict:
-        check_mapping("kwargs", task.kwargs)
-    if task.metadata or type(task.metadata) is not dict:
-        check_mapping("metadata", task.metadata)
-    if type(task.args) is tuple:
-        return {}
-    if not isinstance(task.args, list):
-        raise ValidationError("args", f"expected a tuple, got {type(task.args).__name__}")
-    return {"args": tuple(cast("list[Any]", task.args))}
+def _args_as_tuple(args: object) -> tuple[Any, ...]:
+    if not isinstance(args, list):
+        raise ValidationError("args", f"expected a tuple, got {type(args).__name__}")
+    return tuple(args)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - user input
 
 
 def _check_options(task: Task) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
@@ -32,6 +34,8 @@ class TaskStatus(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+
+    __hash__ = str.__hash__  # of text, as equality is; that of enumerations is a call in Python
 
     @property
     def is_final(self) -> bool:
@@ -163,6 +167,9 @@ class Task(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
         """Whether the task is COMPLETED, FAILED, CANCELLED or EXPIRED."""
         return self.status in FINAL_STATUSES
 
+
+copied: Callable[[Task], Task] = methodcaller("__copy__")
+"""Returns a shallow copy of a task: `copy.copy` without its search for how to copy."""
 
 STATE_FIELDS = (
     "status",

@@ -54,6 +54,11 @@ class Follower:
             if component.watch is None:
                 component.watch = follower
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether what it knows is fresh, and is that nothing moves."""
+        return self._marker is None and time.monotonic() < self._valid_until
+
     async def serving(self, component: C) -> C:
         """Return the component itself, both stores as one, or that of the target."""
         name = self._names.get(id(component), "")

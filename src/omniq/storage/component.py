@@ -57,6 +57,11 @@ C = TypeVar("C", bound="Component")
 class Watch(Protocol):
     """Knows whether a store has moved; see `omniq.moving`."""
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is known at this moment that nothing moves: then nobody need be asked."""
+        ...
+
     async def serving(self, component: C) -> C:
         """Return what serves the calls of this component now: itself, or what took its place."""
         ...
@@ -138,8 +143,10 @@ class Component:
 
     async def _serving(self) -> Self:
         """Open; return the store that serves a call: this one, or what took its place."""
-        await self.connect()
-        return self if self.watch is None else await self.watch.serving(self)
+        if not self._is_open:
+            await self.connect()
+        watch = self.watch
+        return self if watch is None or watch.is_idle else await watch.serving(self)
 
     @property
     def versioned_schema(self) -> VersionedSchema | None:

@@ -14,6 +14,8 @@ def parents_wanted(tasks: Sequence[Task]) -> list[str]:
 
     Those that come earlier in the same call need not be.
     """
+    if not any(getattr(task, "depends_on", ()) for task in tasks):
+        return []
     wanted: set[str] = set()
     earlier: set[str] = set()
     for task in tasks:

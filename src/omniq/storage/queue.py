@@ -81,12 +81,12 @@ class BaseQueue(TaskStore):
         """
         tasks = list(tasks)
         await self._require_parents(tasks)
-        if len(tasks) > PART:
-            for task in tasks:
-                checked_task(task)
+        checked = [checked_task(task) for task in tasks]
         for start in range(0, len(tasks), PART):
             part = tasks[start : start + PART]
-            yield list(zip(part, await self.insert(part), strict=True))
+            store = await self._serving()
+            inserted = await self._inserted(store, checked[start : start + PART], None)
+            yield list(zip(part, inserted, strict=True))
 
     async def dequeue(
         self,
@@ -363,6 +363,8 @@ class BaseQueue(TaskStore):
     async def _require_parents(self, tasks: Sequence[Task]) -> None:
         """Refuse tasks whose parents neither exist nor come before them in the same call."""
         ids = parents_wanted(tasks)
+        if not ids:
+            return
         refuse_missing(ids, {task.id for task in await self.get(ids) if task is not None})
 
     async def _required(self, task_id: str) -> Task:

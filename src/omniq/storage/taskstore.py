@@ -118,10 +118,7 @@ class TaskStore(Component, ABC):
         """
         checked = [checked_task(task) for task in tasks]
         store = await self._serving()
-        inserted = await store._insert(checked, moment_or_none("now", now)) if checked else []
-        if store is self and self.watch is not None:
-            await self.watch.confirm([item.task_id for item in inserted if item.stored])
-        return inserted
+        return await self._inserted(store, checked, moment_or_none("now", now)) if checked else []
 
     async def insert_within(
         self,
@@ -184,9 +181,10 @@ class TaskStore(Component, ABC):
         checked = [checked_task(task) for task in tasks]
         told = [checked_event(event) for event in events]
         store, log = await self._serving(), await storage._serving()
-        inserted = await store._insert_logged(checked, told, log) if checked else []
-        if store is self and self.watch is not None:
-            await self.watch.confirm([item.task_id for item in inserted if item.stored])
+        if not checked:
+            return []
+        inserted = await store._insert_logged(checked, told, log)
+        await self._confirm(store, inserted)
         return inserted
 
     async def claim(
@@ -354,6 +352,19 @@ class TaskStore(Component, ABC):
     announce_sync = blocking(announce)
     withdraw_sync = blocking(withdraw)
     end_dead_leases_sync = blocking(end_dead_leases)
+
+    async def _inserted(
+        self, store: TaskStore, tasks: list[Task], now: datetime | None
+    ) -> list[Inserted]:
+        """Store checked tasks in the store that serves this call."""
+        inserted = await store._insert(tasks, now)
+        await self._confirm(store, inserted)
+        return inserted
+
+    async def _confirm(self, store: TaskStore, inserted: Sequence[Inserted]) -> None:
+        """See to tasks just stored, should this store have begun to move meanwhile."""
+        if store is self and self.watch is not None and not self.watch.is_idle:
+            await self.watch.confirm([item.task_id for item in inserted if item.stored])
 
     # What a backend writes. Input is checked, the store is open.
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from copy import copy
 from datetime import datetime
 from typing import Any, Protocol
 
 from omniq import lifecycle
 from omniq.clock import EPOCH
-from omniq.models.task import STATE_FIELDS, Task, TaskStatus
+from omniq.models.task import STATE_FIELDS, Task, TaskStatus, copied
 from omniq.storage.memory.heap import LazyHeap
 from omniq.storage.memory.lanes import PENDING, RUNNING, SCHEDULED, Lane, Record, Timer
 from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
@@ -135,7 +134,7 @@ class TaskTable:
             return None
         if (record.task.claim_count, record.task.lease_token) != (lease[1], lease[2]):
             return None
-        after = copy(record.task)
+        after = copied(record.task)
         after.due_at = ends_at
         self._put(record, after)
         return record
@@ -296,7 +295,7 @@ def whole(bare: Task, data: bytes | None, codec: TaskCodec) -> Task:
     Raises:
         SerializationError: `data` is damaged, or pickled where pickle is not read.
     """
-    task = copy(bare)
+    task = copied(bare)
     if data is None:
         task.kwargs, task.metadata = {}, {}
         return task
@@ -333,7 +332,7 @@ def _same_fence(stored: Task, seen: Task) -> bool:
 
 
 def _with_state(stored: Task, state: Task) -> Task:
-    after = copy(stored)
+    after = copied(stored)
     for name in STATE_FIELDS:
         setattr(after, name, getattr(state, name))
     return after
