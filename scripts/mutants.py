@@ -46,7 +46,8 @@ class Mutant(NamedTuple):
         if text.count(self.old) != 1:
             raise ValueError(f"its text is in the file {text.count(self.old)} times")
         mutated = text.replace(self.old, self.new)
-        compile(mutated, self.file, "exec")
+        if self.file.endswith(".py"):
+            compile(mutated, self.file, "exec")
         return mutated
 
 

@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
+from omniq import lifecycle
 from omniq.backend.redis import RedisBackend
+from omniq.clock import utcnow
 from omniq.exceptions import ConfigError, StorageError, StorageUnavailableError
-from omniq.models import EventType, Task, TaskEvent, TaskStatus
-from omniq.storage.base import BaseQueue
-from omniq.storage.redis import RedisEventStorage, RedisQueue, RedisServer
+from omniq.models import EventType, Task, TaskEvent, TaskResult, TaskStatus
+from omniq.storage.base import BaseQueue, Change
+from omniq.storage.redis import RedisEventStorage, RedisQueue, RedisResultStorage, RedisServer
 from tests.servers.process import free_port
 from tests.servers.proxy import proxy
 from tests.servers.redis import namespace, redis_url, running_redis
@@ -169,7 +171,7 @@ class TestConnections:
             assert await queue.counts() == {"default": {TaskStatus.PENDING: 1}}
 
     async def test_a_lost_reply_makes_exactly_one_task_of_a_logged_one(self) -> None:
-        """The insert is repeated by its name; its event may double, but is there."""
+        """The insert is repeated by its name, and tells of its task once."""
         async with proxy(port_of_shared()) as between:
             server = RedisServer(port=between.port, namespace=namespace())
             queue, events = RedisQueue(server=server), RedisEventStorage(server=server)
@@ -180,9 +182,29 @@ class TestConnections:
                     event = TaskEvent(task_id=one.id, event_type=EventType.ENQUEUED)
                     between.replies_to_lose = lost
                     assert await queue.insert_logged([one], [event], events) == [(one.id, True)]
-                    assert event in await events.get_events(one.id)
+                    assert await events.get_events(one.id) == [event]
 
                 assert await queue.counts() == {"default": {TaskStatus.PENDING: 2}}
+
+    async def test_a_lost_reply_of_a_finish_is_still_a_success(self) -> None:
+        """The repeated finish stores the result again and recognises its own swap."""
+        async with proxy(port_of_shared()) as between:
+            server = RedisServer(port=between.port, namespace=namespace())
+            queue, results = RedisQueue(server=server), RedisResultStorage(server=server)
+            async with queue, results:
+                for lost in (0, 1):  # the server must know the scripts before
+                    await queue.enqueue(task())
+                    run = await queue.dequeue()
+                    assert run is not None
+                    change = Change(run, lifecycle.settle(run, lifecycle.Completed(1), utcnow()))
+                    result = TaskResult(task_id=run.id, result=1, claim_count=1)
+                    between.replies_to_lose = lost
+
+                    assert await queue.finish([change], [result], results) == [True]
+
+                    stored = await results.get(run.id)
+                    assert stored is not None
+                    assert stored.result == 1
 
     async def test_a_lost_reply_of_a_settle_is_still_a_success(self) -> None:
         """The repeated swap recognises its own work, even one that went back to the queue."""

@@ -15,7 +15,7 @@ from omniq.serialization import from_plain, to_plain
 from omniq.storage.events import EVENTS_KEPT, BaseEventStorage, EventFilter
 from omniq.storage.redis.address import RedisOptions
 from omniq.storage.redis.component import RedisComponent, joined, packed, server_of
-from omniq.storage.redis.scripts import Script, script
+from omniq.storage.redis.scripts import script
 from omniq.storage.redis.server import RedisServer
 
 EVENTS_PER_CALL = 1_000
@@ -63,8 +63,8 @@ class RedisEventStorage(RedisComponent, BaseEventStorage):
         """Whether events are stored on this server, over the same connections."""
         return self._server is server
 
-    def appending(self, events: Sequence[TaskEvent]) -> tuple[Script, tuple[Any, ...]]:
-        """Return the script that appends events (`EVENTS_PER_CALL` at most), and its arguments.
+    def appending(self, events: Sequence[TaskEvent]) -> tuple[Any, ...]:
+        """Return what scripts are told of events that they append.
 
         Raises:
             SerializationError: one cannot be stored.
@@ -75,13 +75,13 @@ class RedisEventStorage(RedisComponent, BaseEventStorage):
             for field in (item.task_id, str(item.event_type), str(to_micros(item.timestamp)))
         ]
         encoded = [_encoded(item) for item in events]
-        return _APPEND, (self._kept_seconds, packed(batch), *joined(encoded))
+        return self._kept_seconds, packed(batch), *joined(encoded)
 
     async def _append(self, events: list[TaskEvent]) -> None:
         parts = range(0, len(events), EVENTS_PER_CALL)
         calls = [self.appending(events[start : start + EVENTS_PER_CALL]) for start in parts]
-        for script_, arguments in calls:
-            await self._server.run(script_, *arguments)
+        for arguments in calls:
+            await self._server.run(_APPEND, *arguments)
 
     async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:
         if where.task_id is not None:
@@ -150,7 +150,7 @@ def _decoded(stored: bytes) -> TaskEvent:
     )
 
 
-_APPEND = script("event_append", "events")
+_APPEND = script("event_append", "events", "event_put")
 _HISTORY = script("event_history", "events")
 _QUERY = script("event_query", "events")
 _PURGE = script("event_purge", "events")

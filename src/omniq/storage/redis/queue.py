@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any, Unpack
 
 from omniq.clock import from_micros, to_micros
-from omniq.exceptions import StorageUnavailableError
 from omniq.loops import PerLoop
 from omniq.models.checks import checked_result
 from omniq.models.event import TaskEvent
@@ -25,7 +24,6 @@ from omniq.storage.redis.component import (
     packed,
     server_of,
 )
-from omniq.storage.redis.errors import is_lost_reply
 from omniq.storage.redis.events import RedisEventStorage
 from omniq.storage.redis.inbox import Inbox
 from omniq.storage.redis.results import RedisResultStorage
@@ -70,29 +68,17 @@ class RedisQueue(RedisComponent, BaseQueue):
         await super()._close()
 
     def logs_with(self, events: BaseEventStorage) -> bool:
-        """Whether both are on this server, and a pipeline is as good as two calls."""
-        return self._server.pipelines and (
-            isinstance(events, RedisEventStorage) and events.is_kept_on(self._server)
-        )
+        """Whether both are on this server."""
+        return isinstance(events, RedisEventStorage) and events.is_kept_on(self._server)
 
     async def _insert_logged(
         self, tasks: list[Task], events: list[TaskEvent], storage: BaseEventStorage
     ) -> list[Inserted]:
-        """Store tasks and events in one round trip.
-
-        When its answers get lost, the insert is repeated by its name, and the events may double.
-        """
+        """Store tasks and their events by one script."""
         if not isinstance(storage, RedisEventStorage) or not self.logs_with(storage):
             return await super()._insert_logged(tasks, events, storage)
-        insert = self._arguments(tasks, None)
-        try:
-            answer, _ = await self._server.run_both((_INSERT, insert), storage.appending(events))
-        except StorageUnavailableError as error:
-            if error.__cause__ is None or not is_lost_reply(error.__cause__):
-                raise
-            answer = await self._server.run(_INSERT, *insert, again=True)
-            await storage.append(events)
-        return _inserted(answer)
+        insert = (*self._arguments(tasks, None), *storage.appending(events))
+        return _inserted(await self._server.run(_INSERT, *insert, again=True, lasting=True))
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         arguments = self._arguments(tasks, now)
@@ -133,17 +119,14 @@ class RedisQueue(RedisComponent, BaseQueue):
         storage: BaseResultStorage,
         now: datetime | None,
     ) -> list[bool]:
-        """Store results, then swap, in one round trip where both are on this server."""
+        """Store results, then swap, by one script where both are on this server."""
         if not isinstance(storage, RedisResultStorage) or not storage.is_kept_on(self._server):
             return await super()._finish(changes, results, storage, now)
-        if not (results and self._server.pipelines):
+        parts = storage.setting([checked_result(result) for result in results]) if results else []
+        if len(parts) != 1:
             return await super()._finish(changes, results, storage, now)
-        writes = storage.setting([checked_result(result) for result in results])
-        if len(writes) > 1:
-            return await super()._finish(changes, results, storage, now)
-        swap = self._swapping(changes, now)
-        _, answer = await self._server.run_both(writes[0], (_SWAP, swap), again=True)
-        return _applied(answer)
+        arguments = (*self._swapping(changes, now), *parts[0])
+        return _applied(await self._server.run(_SWAP, *arguments, again=True, lasting=True))
 
     async def _extend(
         self, leases: list[Lease], lease_seconds: float, now: datetime | None
@@ -237,8 +220,10 @@ def _filter(where: TaskFilter) -> tuple[Any, ...]:
 
 _APPLIED = ord("1")
 _GET = script("task_get")
-_INSERT, _CLAIM, _SWAP, _EXTEND, _FIND, _PURGE, _PAUSE, _PEEK = (
+_INSERT = script("task_insert", "tasks", "events", "event_put")
+_SWAP = script("task_swap", "tasks", "results", "result_put")
+_CLAIM, _EXTEND, _FIND, _PURGE, _PAUSE, _PEEK = (
     script(f"task_{name}", "tasks")
-    for name in ("insert", "claim", "swap", "extend", "find", "purge", "pause", "peek")
+    for name in ("claim", "extend", "find", "purge", "pause", "peek")
 )
 AsyncRedisQueue = RedisQueue

@@ -16,7 +16,7 @@ from omniq.storage.redis.component import (
     packed,
     server_of,
 )
-from omniq.storage.redis.scripts import Script, script
+from omniq.storage.redis.scripts import script
 from omniq.storage.redis.server import RedisServer
 from omniq.storage.results import BaseResultStorage
 
@@ -55,29 +55,28 @@ class RedisResultStorage(RedisComponent, BaseResultStorage):
         """Whether results are stored on this server, over the same connections."""
         return self._server is server
 
-    def setting(self, results: Sequence[TaskResult]) -> list[tuple[Script, tuple[Any, ...]]]:
-        """Return the calls that store results: each a script and its arguments.
+    def setting(self, results: Sequence[TaskResult]) -> list[tuple[Any, ...]]:
+        """Return what scripts are told of results that they store: one or more parts.
 
         Raises:
             SerializationError: one cannot be stored.
             PayloadTooLargeError: one is over the limit.
         """
         encoded = [self._codec.encode(item) for item in results]
-        calls: list[tuple[Script, tuple[Any, ...]]] = []
+        calls: list[tuple[Any, ...]] = []
         for start, end in _chunks(encoded):
             batch = [
                 field
                 for item in results[start:end]
                 for field in (item.task_id, item.claim_count, micros_or_empty(item.expires_at))
             ]
-            arguments = (_GRACE_MICROS, packed(batch), *joined(encoded[start:end]))
-            calls.append((_SET, arguments))
+            calls.append((_GRACE_MICROS, packed(batch), *joined(encoded[start:end])))
         return calls
 
     async def _set(self, results: list[TaskResult]) -> list[bool]:
         stands: list[bool] = []
-        for script_, arguments in self.setting(results):
-            answer = await self._server.run(script_, *arguments, again=True, lasting=True)
+        for part in self.setting(results):
+            answer = await self._server.run(_SET, *part, again=True, lasting=True)
             stands += [mark == _STANDS for mark in answer]
         return stands
 
@@ -123,7 +122,7 @@ def _chunks(encoded: list[bytes]) -> list[tuple[int, int]]:
 
 _GRACE_MICROS = KEPT_AFTER_END_SECONDS * 1_000_000
 _STANDS = ord("1")
-_SET = script("result_set", "results")
+_SET = script("result_set", "results", "result_put")
 _GET = script("result_get", "results")
 _FIND = script("result_find", "results")
 _DELETE = script("result_delete", "results")

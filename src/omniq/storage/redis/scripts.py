@@ -19,10 +19,9 @@ class Script(NamedTuple):
 
 
 @cache
-def script(name: str, prelude: str | None = None) -> Script:
-    """Return the script of that name, behind the file of shared functions called `prelude`."""
-    parts = [_source(part) for part in ("clock", prelude, name) if part is not None]
-    source = "\n".join(parts)
+def script(name: str, *preludes: str) -> Script:
+    """Return the script of that name, behind these files of shared functions."""
+    source = "\n".join(_source(part) for part in ("clock", *preludes, name))
     return Script(name, source, hashlib.sha1(source.encode()).hexdigest())  # noqa: S324 - as EVALSHA names it
 
 

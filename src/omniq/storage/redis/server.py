@@ -8,7 +8,7 @@ connection broke, because an idle connection may have died unnoticed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from secrets import token_hex
 from typing import Any, Unpack
@@ -116,45 +116,6 @@ class RedisServer:
                 return await evaluate(client, "EVAL", script.source, *tail)
 
         return await self._guarded(send, again=again)
-
-    @property
-    def pipelines(self) -> bool:
-        """Whether `run_both` is as good as running one script after the other."""
-        return self.address.topology != "cluster" and self.address.durability == "server"
-
-    async def run_both(
-        self,
-        first: tuple[Script, Sequence[Any]],
-        second: tuple[Script, Sequence[Any]],
-        *,
-        again: bool = False,
-    ) -> tuple[Any, Any]:
-        """Run two scripts with their arguments in one round trip; return their answers.
-
-        Not atomic, and only where `pipelines` is true. When the answers get lost, either may have
-        been run; with `again` both are repeated then.
-
-        Raises:
-            StorageError: see `call`.
-        """
-        calls = [(script, (1, self.prefix, *arguments)) for script, arguments in (first, second)]
-
-        async def send(client: Client) -> tuple[Any, Any]:
-            from redis.exceptions import NoScriptError
-
-            pipeline = client.driver.pipeline(transaction=False)
-            for script, tail in calls:
-                pipeline.execute_command("EVALSHA", script.sha, *tail)
-            answers = await pipeline.execute(raise_on_error=False)
-            for place, (script, tail) in enumerate(calls):
-                if isinstance(answers[place], NoScriptError):
-                    answers[place] = await _evaluated(client, "EVAL", script.source, *tail)
-                elif isinstance(answers[place], Exception):
-                    raise answers[place]
-            return answers[0], answers[1]
-
-        both: tuple[Any, Any] = await self._guarded(send, again=again)
-        return both
 
     async def block(self, command: str, *keys: str, seconds: float) -> Any:
         """Send a blocking command (its last argument is the time) and return its answer.

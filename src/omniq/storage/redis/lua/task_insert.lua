@@ -1,6 +1,7 @@
 -- Insert tasks. ARGV: now (or ''), the name of this write, the batch, the lengths of the payloads, the
--- payloads. An item of the batch is an id, a record and the ids of its parents. Returns for each task
--- the id that stands for it, and '1' if that task was stored.
+-- payloads; then, if the tasks have events, those of `put_events`. An item of the batch is an id, a
+-- record and the ids of its parents. Returns for each task the id that stands for it, and '1' if that
+-- task was stored.
 local nonce, batch = ARGV[2], cmsgpack.unpack(ARGV[3])
 local data = cut(ARGV[5], cmsgpack.unpack(ARGV[4]))
 now = moment(ARGV[1])
@@ -79,4 +80,7 @@ for n, item in ipairs(batch) do
 end
 call_many('HSET', PAYLOADS, payloads, 2)
 write_all()
+if #ARGV > 5 then
+  put_events(6, own)
+end
 return answer

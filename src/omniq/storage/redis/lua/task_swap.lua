@@ -1,6 +1,9 @@
--- Compare-and-swap tasks. ARGV: now (or ''), the name of this write, the batch. That is flat: for each
--- change an id, the claim_count, token and status the caller saw, and the new state. Returns one
+-- Compare-and-swap tasks. ARGV: now (or ''), the name of this write, the batch; then, if results are to
+-- be stored first, those of `put_results`. The batch is flat: for each change an id, the claim_count, token and status the caller saw, and the new state. Returns one
 -- character a change: '1' applied, '0' lost.
+if #ARGV > 3 then
+  put_results(4)
+end
 local nonce, batch = ARGV[2], cmsgpack.unpack(ARGV[3])
 now = moment(ARGV[1])
 
