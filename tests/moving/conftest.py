@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from omniq import OmniQ
 from omniq.backend.base import BaseBackend
 from omniq.backend.memory import MemoryBackend
 from omniq.backend.sqlite import SQLiteBackend
+from omniq.moving import times
 from omniq.moving.queue import MovingQueue
 from omniq.moving.stores import MovingEvents, MovingResults, MovingSchedules
 from omniq.storage.base import (
@@ -53,6 +55,40 @@ def moving(folder: Path) -> MovingBackend:
     """Return a backend that moves from one SQLite file to another."""
     source, target = (SQLiteBackend(folder / name, durability="fast") for name in ("a.db", "b.db"))
     return MovingBackend(source, target)
+
+
+@pytest.fixture
+def here() -> BaseQueue:
+    """A source in memory."""
+    return MemoryBackend().get_task_queue()
+
+
+@pytest.fixture
+def there() -> BaseQueue:
+    """Its target."""
+    return MemoryBackend().get_task_queue()
+
+
+@pytest.fixture
+def both(here: BaseQueue, there: BaseQueue) -> MovingQueue:
+    """The two as one."""
+    return MovingQueue(here, there)
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let everybody know of a move within moments, in a folder of the test's own."""
+    monkeypatch.setattr(times, "VALID_SECONDS", 0.05)
+    monkeypatch.setattr(times, "SETTLE_SECONDS", 0.2)
+    monkeypatch.setattr(times, "LEASE_SECONDS", 1.0)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+async def q(hurry: None) -> AsyncIterator[OmniQ]:
+    """An application that uses old.db."""
+    async with OmniQ("sqlite:///old.db?durability=fast") as app:
+        yield app
 
 
 @pytest.fixture(params=["memory", pytest.param("sqlite", marks=pytest.mark.slow)])

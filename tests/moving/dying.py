@@ -1,9 +1,18 @@
-"""Processes that die at one of their writes, acted out within one process."""
+"""Processes that die at one of their writes, acted out within one process; and what is left."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+
+from omniq.models import TaskStatus
+from omniq.storage.base import BaseQueue
+
+
+async def status_of(queue: BaseQueue, task_id: str) -> TaskStatus | None:
+    """Return where a task stands in a store."""
+    task = await queue.get_task(task_id)
+    return None if task is None else task.status
 
 
 class DiedError(BaseException):

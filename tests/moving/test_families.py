@@ -8,30 +8,14 @@ from typing import Any
 import pytest
 
 from omniq import StorageError, lifecycle
-from omniq.backend.memory import MemoryBackend
 from omniq.clock import utcnow
 from omniq.models import Task, TaskStatus
 from omniq.moving.queue import MovingQueue
 from omniq.moving.transfer import Transfer
 from omniq.storage.base import BaseQueue, Change
-from tests.moving.dying import DiedError, die_at, live_again
+from tests.moving.dying import DiedError, die_at, live_again, status_of
 
 Step = Callable[[], Awaitable[object]]
-
-
-@pytest.fixture
-def here() -> BaseQueue:
-    return MemoryBackend().get_task_queue()
-
-
-@pytest.fixture
-def there() -> BaseQueue:
-    return MemoryBackend().get_task_queue()
-
-
-@pytest.fixture
-def both(here: BaseQueue, there: BaseQueue) -> MovingQueue:
-    return MovingQueue(here, there)
 
 
 def chain(*names: str) -> list[Task]:
@@ -52,11 +36,6 @@ def before(queue: BaseQueue, write: str, number: int, step: Step) -> None:
         return await plain(*arguments)
 
     setattr(queue, write, call)
-
-
-async def status_of(queue: BaseQueue, task_id: str) -> TaskStatus | None:
-    task = await queue.get_task(task_id)
-    return None if task is None else task.status
 
 
 async def run_in_order(queue: BaseQueue) -> list[str]:
@@ -203,6 +182,22 @@ async def test_the_end_of_a_parent_is_told_by_whoever_hears_of_it_again(
 
     assert await both.swap([end]) == [False]
 
+    assert await status_of(there, "child") is TaskStatus.PENDING
+
+
+async def test_a_new_child_of_a_parent_nobody_told_of_runs(
+    here: BaseQueue, there: BaseQueue, both: MovingQueue
+) -> None:
+    """It would wait for a copy that nobody changes any more."""
+    await here.enqueue(Task(func="f", id="parent"))
+    parent = await both.dequeue()
+    assert parent is not None
+    await both.enqueue(Task(func="f", id="child", depends_on=("parent",)))
+    await here.complete(parent)
+
+    await both.enqueue(Task(func="f", id="late", depends_on=("parent",)))
+
+    assert await status_of(there, "late") is TaskStatus.PENDING
     assert await status_of(there, "child") is TaskStatus.PENDING
 
 

@@ -6,34 +6,14 @@ from datetime import timedelta
 
 import pytest
 
-from omniq import DuplicateTaskError, TaskExistsError
-from omniq.backend.memory import MemoryBackend
+from omniq import DuplicateTaskError, StorageError, TaskExistsError
 from omniq.clock import utcnow
 from omniq.models import Task, TaskStatus
 from omniq.moving.parking import FAR, is_mark, parked, restored, stub, token
 from omniq.moving.queue import MovingQueue
 from omniq.moving.transfer import Transfer
 from omniq.storage.base import BaseQueue, Change
-
-
-@pytest.fixture
-def here() -> BaseQueue:
-    return MemoryBackend().get_task_queue()
-
-
-@pytest.fixture
-def there() -> BaseQueue:
-    return MemoryBackend().get_task_queue()
-
-
-@pytest.fixture
-def both(here: BaseQueue, there: BaseQueue) -> MovingQueue:
-    return MovingQueue(here, there)
-
-
-async def status_of(queue: BaseQueue, task_id: str) -> TaskStatus | None:
-    task = await queue.get_task(task_id)
-    return None if task is None else task.status
+from tests.moving.dying import status_of
 
 
 async def test_new_tasks_go_to_the_target(both: MovingQueue, there: BaseQueue) -> None:
@@ -75,6 +55,22 @@ async def test_somebody_who_has_not_heard_of_the_move_meets_the_same_key(
     assert await here.enqueue(Task(func="f", id="stale", unique_key="k")) == "new"
     assert await both.enqueue(Task(func="f", id="newer", unique_key="k")) == "newer"
     assert await there.enqueue(task) == "newer"
+
+
+async def test_what_is_stored_is_acknowledged_though_its_token_stays(
+    both: MovingQueue, here: BaseQueue, there: BaseQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told that it failed, a program would store the task once more."""
+
+    async def fail(*_: object) -> list[bool]:
+        raise StorageError("the store is away")
+
+    monkeypatch.setattr(here, "_swap", fail)
+
+    await both.enqueue(Task(func="f", id="a", unique_key="k"))
+
+    assert await status_of(there, "a") is TaskStatus.PENDING
+    assert await both.enqueue(Task(func="f", id="b", unique_key="k")) == "a"
 
 
 async def test_a_child_of_a_running_parent_waits_in_the_target(

@@ -28,21 +28,8 @@ from omniq.testing.waiting import wait_until
 from tests.integration.test_migration import PAIRS
 from tests.integration.test_migration import backend as store
 
+pytestmark = pytest.mark.usefixtures("hurry")
 PLACES: dict[str, str] = dict.fromkeys(("tasks", "results", "events", "schedules"), "with tasks")
-
-
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(times, "VALID_SECONDS", 0.05)
-    monkeypatch.setattr(times, "SETTLE_SECONDS", 0.2)
-    monkeypatch.setattr(times, "LEASE_SECONDS", 1.0)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-async def q() -> AsyncIterator[OmniQ]:
-    async with OmniQ("sqlite:///old.db?durability=fast") as app:
-        yield app
 
 
 @pytest.fixture

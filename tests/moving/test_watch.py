@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
@@ -26,19 +26,7 @@ from omniq.moving.watch import Follower
 from omniq.storage.base import BaseQueue, Inserted, Lease, TaskFilter
 from omniq.testing.waiting import wait_until
 
-
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(times, "VALID_SECONDS", 0.05)
-    monkeypatch.setattr(times, "SETTLE_SECONDS", 0.2)
-    monkeypatch.setattr(times, "LEASE_SECONDS", 1.0)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-async def q() -> AsyncIterator[OmniQ]:
-    async with OmniQ("sqlite:///old.db?durability=fast") as app:
-        yield app
+pytestmark = pytest.mark.usefixtures("hurry")
 
 
 async def target_tasks(url: str = "sqlite:///new.db") -> dict[str, TaskStatus]:

@@ -49,12 +49,15 @@ class Families(Crossing):
         Returns those it does not know yet and that are not over: a child must not be stored before
         them. Parents that are in neither store any more have had their say.
         """
-        absent = await self._absent(parent_ids)
-        await self._park_live(absent)
+        ids = sorted(set(parent_ids))
+        there = await self.target.get(ids)
+        wanted = [key for key, task in zip(ids, there, strict=True) if task is None]
+        await self._park_live(wanted)
         # What ended since it was looked at has found no copy to tell: so this comes after that.
-        found = [task for task in await self.source.get(absent) if task is not None]
+        copies = [task.id for task in there if task is not None and is_mark(task)]
+        found = [task for task in await self.source.get([*wanted, *copies]) if task is not None]
         await self.final([task for task in found if task.is_final and not is_mark(task)])
-        absent = await self._absent(absent)
+        absent = await self._absent(wanted)
         left = [task for task in await self.source.get(absent) if task is not None]
         return {task.id for task in left if not is_mark(task) or is_open(task)}
 

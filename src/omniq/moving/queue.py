@@ -85,7 +85,8 @@ class MovingQueue(BaseQueue):
             await self._transfer.bring(p for task in new for p in task.depends_on)
             stored = iter(await self._insert_there(new, now))
         finally:
-            await self._drop_tokens([task.id for task in new])
+            with suppress(StorageError):  # what is done is done; the mover drops old tokens, too
+                await self._drop_tokens([task.id for task in new])
         return [next(stored) if item is None else item for item in standing]
 
     async def _insert_there(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
