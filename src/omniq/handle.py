@@ -30,6 +30,8 @@ R = TypeVar("R")
 LONGEST_WAIT_SECONDS = 30.0
 """How long a waiting handle relies on the store's signal before it looks again."""
 LONGEST_REST_SECONDS = 0.1
+NEW_SECONDS = 0.005
+"""So long after it was stored a task is taken to be unfinished: its handle waits, then looks."""
 _REST_PER_LOOK_SECONDS = 0.001
 
 
@@ -42,11 +44,12 @@ class TaskHandle(Generic[R]):
         id: the task's id; `OmniQ.handle(id)` makes a handle of it again, anywhere.
     """
 
-    __slots__ = ("_app", "id")
+    __slots__ = ("_app", "_new_until", "id")
 
-    def __init__(self, app: OmniQ, task_id: str) -> None:
+    def __init__(self, app: OmniQ, task_id: str, *, is_new: bool = False) -> None:
         self._app = app
         self.id = task_id
+        self._new_until = time.monotonic() + NEW_SECONDS if is_new else 0.0
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self.id}>"
@@ -75,8 +78,9 @@ class TaskHandle(Generic[R]):
         """
         ends_at = _end_of(timeout)
         while True:
-            task = await self._finished(ends_at)
-            found = await self._app.lookups.result(self.id)
+            task, found = await self._finished(ends_at, with_result=True)
+            if found is None or found.claim_count < task.claim_count:  # read too early
+                found = await self._app.lookups.result(self.id)
             if found is None or found.claim_count <= task.claim_count:
                 return cast("R", value_of(task, found))
             if (await self.task()).claim_count == task.claim_count:
@@ -90,7 +94,8 @@ class TaskHandle(Generic[R]):
             ResultTimeoutError: it has not finished in time.
             NotFoundError: there is no such task, or it was deleted meanwhile.
         """
-        return await self._finished(_end_of(timeout))
+        task, _ = await self._finished(_end_of(timeout))
+        return task
 
     async def task(self) -> Task:
         """Return the task as it is now. Raises NotFoundError."""
@@ -131,25 +136,46 @@ class TaskHandle(Generic[R]):
     cancel_sync = blocking(cancel)
     retry_sync = blocking(retry)
 
-    async def _finished(self, ends_at: float) -> Task:
+    async def _finished(
+        self, ends_at: float, *, with_result: bool = False
+    ) -> tuple[Task, TaskResult | None]:
         """Return the task once it is final, looking only when the store says it may be.
 
-        Where the store cannot say, or says so in vain, the looks become rarer.
+        Where the store cannot say, or says so in vain, the looks become rarer. With `with_result`,
+        the result is read at the same time as the task, where the store said so: it may be missing,
+        or one of an earlier claim, although the task has one.
         """
-        fruitless = 0
+        queue, fruitless = self._app.task_queue, 0
+        looks = not (self._is_new() and queue.capabilities.wakes and ends_at > time.monotonic())
         while True:
-            task = await self.task()
-            left = ends_at - time.monotonic()
-            if task.is_final:
-                return task
-            if left <= 0:
-                raise ResultTimeoutError(self.id, _why_not_yet(task))
-            if fruitless:
-                rest = min(fruitless * _REST_PER_LOOK_SECONDS, LONGEST_REST_SECONDS)
-                await asyncio.sleep(min(left, rest))
+            if looks:
+                was_woken = fruitless == 1 and queue.capabilities.wakes
+                task, found = await self._look(with_result=with_result and was_woken)
+                if task.is_final:
+                    return task, found
+                if ends_at <= time.monotonic():
+                    raise ResultTimeoutError(self.id, _why_not_yet(task))
+                if fruitless:
+                    rest = min(fruitless * _REST_PER_LOOK_SECONDS, LONGEST_REST_SECONDS)
+                    await asyncio.sleep(min(ends_at - time.monotonic(), rest))
+            looks = True
             longest = min(2.0 ** min(fruitless, 10), LONGEST_WAIT_SECONDS)
-            await self._app.task_queue.wait_final([self.id], min(left, longest))
+            await queue.wait_final([self.id], min(ends_at - time.monotonic(), longest))
             fruitless += 1
+
+    async def _look(self, *, with_result: bool) -> tuple[Task, TaskResult | None]:
+        if not with_result:
+            return await self.task(), None
+        found = self._app.lookups.begin_result(self.id)
+        try:
+            return await self.task(), await found
+        finally:
+            found.cancel()
+
+    def _is_new(self) -> bool:
+        """Whether the task was stored just now, so that it is hardly final; true once at most."""
+        new_until, self._new_until = self._new_until, 0.0
+        return time.monotonic() < new_until
 
 
 def _end_of(timeout: float | None) -> float:

@@ -99,7 +99,7 @@ class TaskFunction(Generic[P, R]):
         if self.template.connection is not None:
             return (await self._store_within([task]))[0]
         task_id = await self._app.enqueuing.store(task, is_fresh=self.template.is_fresh)
-        return TaskHandle(self._app, task_id)
+        return TaskHandle(self._app, task_id, is_new=True)
 
     async def enqueue_many(self, calls: Iterable[Arguments]) -> list[TaskHandle[R]]:
         """Store a task for each call; return their handles, in order.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,8 @@ from omniq import (
     TaskStatus,
     current_task,
 )
+from omniq.storage.base import Change
+from omniq.storage.memory import MemoryQueue
 from omniq.testing.waiting import wait_until
 from omniq.worker import Worker
 from tests.integration.conftest import Working, burst, events_of
@@ -58,6 +61,48 @@ async def test_a_finished_task_has_its_history(app: OmniQ) -> None:
     await burst(app)
 
     assert await events_of(app, handle.id) == ["ENQUEUED", "STARTED", "COMPLETED"]
+
+
+class TracedQueue(MemoryQueue):
+    """Keeps the order of what a worker asks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    async def _claim(self, *args: Any, **kwargs: Any) -> list[Task]:
+        claimed = await super()._claim(*args, **kwargs)
+        self.asked.append(f"claim {len(claimed)}")
+        return claimed
+
+    async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]:
+        self.asked.append("swap")
+        return await super()._swap(changes, now)
+
+    async def _wait(self, queues: list[str], timeout: float) -> None:
+        self.asked.append("wait")
+        await super()._wait(queues, timeout)
+
+
+async def test_an_idle_worker_asks_no_more_than_it_must() -> None:
+    """For a task that comes alone: a claim, its end, and only then whether there is another."""
+    queue = TracedQueue()
+    app = OmniQ("memory://", tasks=queue)
+
+    @app.task
+    async def quiet() -> None:
+        return None
+
+    async with app:
+        worker = Worker(app, schedules=False, cleanup=False)
+        work = asyncio.create_task(worker.run())
+        await wait_until(lambda: "wait" in queue.asked, description="the worker to wait")
+        await (await quiet.enqueue()).result(timeout=5)
+        await wait_until(lambda: len(queue.asked) == 5, description="it to wait again")
+        worker.stop()
+        await work
+
+    assert queue.asked == ["claim 0", "wait", "claim 1", "swap", "wait"]
 
 
 async def test_a_failing_task_is_retried_until_its_policy_is_spent(

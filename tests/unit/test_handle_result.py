@@ -71,6 +71,51 @@ class TestResult:
         assert await waiting == 7
         assert len(queue.looks) == 2
 
+    async def test_a_task_just_enqueued_is_waited_for_before_it_is_looked_at(
+        self, app: OmniQ, queue: CountingQueue, results: CountingResults
+    ) -> None:
+        """It is hardly finished by then; once it is, task and result are read at the same time."""
+        handle = await app.enqueue("f")
+        waiting = asyncio.create_task(handle.result(timeout=30))
+        await until(lambda: queue.waits == 1)
+        assert queue.looks == []
+
+        (held,) = await claim(app)
+        await app.result_storage.set(TaskResult(task_id=held.id, result=7, claim_count=1))
+        await app.task_queue.complete(held)
+
+        assert await waiting == 7
+        assert (queue.looks, results.looks) == ([1], 1)
+        assert await handle.result() == 7
+        assert queue.waits == 1
+
+    async def test_a_task_just_enqueued_is_not_waited_for_without_time(
+        self, app: OmniQ, queue: CountingQueue
+    ) -> None:
+        """A look is all that was asked for."""
+        handle = await app.enqueue("f")
+
+        with pytest.raises(ResultTimeoutError):
+            await handle.result(timeout=0)
+
+        assert (queue.looks, queue.waits) == ([1], 0)
+
+    async def test_a_result_read_before_its_task_is_read_again(
+        self, app: OmniQ, queue: CountingQueue, results: CountingResults
+    ) -> None:
+        """The two reads may meet a store between the writing of the result and the end."""
+        handle = await app.enqueue("f")
+        waiting = asyncio.create_task(handle.result(timeout=30))
+        await until(lambda: queue.waits == 1)
+        (held,) = await claim(app)
+        results.sees_nothing = 1
+
+        await app.result_storage.set(TaskResult(task_id=held.id, result=7, claim_count=1))
+        await app.task_queue.complete(held)
+
+        assert await waiting == 7
+        assert results.looks == 2
+
     async def test_a_failed_task_raises_with_its_error(self, app: OmniQ) -> None:
         """Type, message and traceback of the last attempt; the message names task and reason."""
         error = ErrorInfo("builtins.ValueError", "bad", "Traceback …")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from omniq.coalesce import Coalescer
 from omniq.models.result import TaskResult
 from omniq.models.task import Task
@@ -22,3 +24,7 @@ class Lookups:
     async def result(self, task_id: str) -> TaskResult | None:
         """Return the result of this task, or None."""
         return await self._results.submit(task_id)
+
+    def begin_result(self, task_id: str) -> asyncio.Future[TaskResult | None]:
+        """Begin what `result` does; the future tells when it is done, and may be cancelled."""
+        return self._results.begin(task_id)

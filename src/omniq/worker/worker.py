@@ -183,7 +183,8 @@ class Worker:
             try:
                 free = await self._free_slots()
                 was_busy = bool(self._runs)
-                if free and not await self._claim(free) and await self._idle(was_busy=was_busy):
+                claimed = await self._claim(free) if free else 0
+                if claimed < free and await self._was_all(claimed, was_busy=was_busy):
                     return
                 pause = PAUSES[0]
             except StorageError as error:
@@ -213,8 +214,20 @@ class Worker:
 
         return [beat()] if self._health.is_watched else []
 
-    async def _claim(self, free: int) -> bool:
-        """Claim up to `free` tasks and start them; return whether there were any."""
+    async def _was_all(self, claimed: int, *, was_busy: bool) -> bool:
+        """Wait for more after a claim that got less than it asked for; True when a burst is over.
+
+        Where waiting begins with a look there is no need to claim once more to see nothing. The
+        claimed have a turn first: so the end of a short run is on its way before that look.
+        """
+        if claimed:
+            if self.options.burst or not self._queue.capabilities.wakes:
+                return False
+            await asyncio.sleep(0)
+        return await self._idle(was_busy=was_busy)
+
+    async def _claim(self, free: int) -> int:
+        """Claim up to `free` tasks and start them; return how many there were."""
         sent_at = time.monotonic()
         tasks = await asyncio.shield(
             self._queue.claim(
@@ -229,7 +242,7 @@ class Worker:
         trusted_until = sent_at + trusted_seconds(self.options.lease_seconds)
         started = [run for task in tasks if (run := self._start(task, trusted_until))]
         self._log.add([self._started_event(run.task) for run in started], lazily=True)
-        return bool(tasks)
+        return len(tasks)
 
     def _start(self, task: Task, trusted_until: float) -> Run | None:
         """Start a claimed task, unless it ends without running."""
