@@ -217,18 +217,21 @@ class TaskInserts:
             rows = [(*row, *event) for row, event in zip(rows, told, strict=True)]
         sql = self._sql
         if path is not _Path.FRESH:
-            found = await connection.fetch(sql.insert, *columns(rows), now)
-        elif len(rows) > 1:
-            query = sql.insert_fresh_logged if told else sql.insert_fresh
-            found = await connection.fetch(query, *columns(rows), now)
+            ((empty, ids),) = await connection.fetch(sql.insert, *columns(rows), now)
+            kept = set(ids)
+            stored = [task.id in kept for task in admitted]
+            wakes.note(task for task, ok in zip(admitted, stored, strict=True) if ok)
         else:
-            query = sql.insert_one_logged if told else sql.insert_one
-            found = await connection.fetch(query, *rows[0], now)
-        ((ids, empty),) = found
-        stored = set(ids)
-        wakes.note(task for task in admitted if task.id in stored)
+            if len(rows) > 1:
+                query = sql.insert_fresh_logged if told else sql.insert_fresh
+                ((empty,),) = await connection.fetch(query, *columns(rows), now)
+            else:
+                query = sql.insert_one_logged if told else sql.insert_one
+                ((empty,),) = await connection.fetch(query, *rows[0], now)
+            stored = [True] * len(rows)
+            wakes.note_ready({task.queue_name for task in admitted})
         wakes.was_empty(empty)
-        return [task.id in stored for task in admitted]
+        return stored
 
     async def _insert_related(
         self,

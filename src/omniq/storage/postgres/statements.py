@@ -90,7 +90,7 @@ def _insert_fresh(names: Tables, *, logged: bool = False) -> str:
     """Store live tasks whose ids were drawn at random, as nearly all are: with no look before.
 
     A taken id fails the statement, and `_insert` is run instead. The parameter after the columns is
-    the moment. Answers with the ids stored (all), and the queues that had no task in line before.
+    the moment. Answers with the queues that had no task in line before.
     """
     events = f"""logged AS (
             INSERT INTO {names.event} (task_id, event_type, at)
@@ -103,7 +103,7 @@ def _insert_fresh(names: Tables, *, logged: bool = False) -> str:
         ), stored AS (
             INSERT INTO {names.task} ({_ALL}) SELECT {_PROMOTED} FROM input i
         )
-        SELECT ARRAY(SELECT id FROM input), {_empty_queues(names)}
+        SELECT {_empty_queues(names)}
     """  # noqa: S608
 
 
@@ -126,7 +126,7 @@ def _insert_one(names: Tables, *, logged: bool = False) -> str:
             INSERT INTO {names.payload} (id, data) VALUES ({given["id"]}, {given["data"]})
         )
         INSERT INTO {names.task} ({_ALL}) VALUES ({", ".join(values[n] for n in TASK_COLUMNS)})
-        RETURNING ARRAY[id], CASE WHEN (
+        RETURNING CASE WHEN (
             SELECT true FROM {names.task} t
             WHERE t.queue = {given["queue"]} AND t.status = 'pending'
             ORDER BY t.priority DESC, t.created_at, t.id LIMIT 1
@@ -135,8 +135,9 @@ def _insert_one(names: Tables, *, logged: bool = False) -> str:
 
 
 def _insert(names: Tables) -> str:
-    """Store live tasks unless their id or unique key is taken; answers as `_insert_fresh`.
+    """Store live tasks unless their id or unique key is taken.
 
+    Answers with the queues that had no task in line before, and the ids stored.
     The ids of `payload` are those of all tasks, live and finished: one that is taken between the
     look and the insert fails the statement, which is then run again.
     """
@@ -149,7 +150,7 @@ def _insert(names: Tables) -> str:
             INSERT INTO {names.payload} (id, data)
             SELECT id, data FROM input WHERE (id IN (SELECT id FROM stored)) IS TRUE
         )
-        SELECT ARRAY(SELECT id FROM stored), {_empty_queues(names)}
+        SELECT {_empty_queues(names)}, ARRAY(SELECT id FROM stored)
     """  # noqa: S608
 
 
@@ -164,8 +165,9 @@ def _admitted(types: Mapping[str, str]) -> str:
 
 def _empty_queues(names: Tables) -> str:
     """Select the queues of the input that nothing waits in, by one look into the index each."""
+    queues = f"unnest(${list(_NEW).index('queue') + 1}::text[]) AS i(queue)"
     return f"""
-        ARRAY(SELECT queue FROM (SELECT DISTINCT queue FROM input) AS q WHERE (
+        ARRAY(SELECT queue FROM (SELECT DISTINCT queue FROM {queues}) AS q WHERE (
             SELECT true FROM {names.task} t WHERE t.queue = q.queue AND t.status = 'pending'
             ORDER BY t.priority DESC, t.created_at, t.id LIMIT 1
         ) IS NULL)

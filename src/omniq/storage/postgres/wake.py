@@ -125,8 +125,8 @@ class Wakes:
             elif task.status in _READY:
                 self.ready.setdefault(task.queue_name, False)
 
-    def note_leases(self, queues: Iterable[str]) -> None:
-        """Note queues in which a lease began; who sleeps beyond its end must look again."""
+    def note_ready(self, queues: Iterable[str]) -> None:
+        """Note queues whose next moment may have changed: tasks came, or a lease began."""
         for queue in queues:
             self.ready.setdefault(queue, False)
 

@@ -102,7 +102,7 @@ class TaskWrites:
                 parents.append((place, change))
         done = [change for place, change in part if applied[place]]
         wakes.note(change.after for change in done)
-        wakes.note_leases(before.queue_name for before, after in done if _is_leased(before, after))
+        wakes.note_ready(before.queue_name for before, after in done if _is_leased(before, after))
         return parents
 
     async def _swap_finished(
