@@ -8,6 +8,7 @@ of its own:
 * An ``sh`` block that begins with a command of ours is executed line by line: ``omniq …`` in this
   process, ``python name.py`` and ``pytest …`` each in a new one. ``name=$(omniq …)`` keeps what a
   command printed. A comment at the end says which exit code is expected: ``# exit code 1``.
+* An ``sql`` block is left to `test_sql.py`, which knows the database it is for.
 * ``<!-- no-run: reason -->`` above a block leaves it out.
 """
 
@@ -34,7 +35,7 @@ from omniq.cli.app import execute
 from omniq.exceptions import OmniQError
 
 ROOT = Path(__file__).resolve().parents[2]
-LANGUAGES = frozenset({"python", "sh", "text", "toml"})
+LANGUAGES = frozenset({"python", "sh", "sql", "text", "toml"})
 
 _FENCE = re.compile(r"^```(\w*)\s*$")
 _NO_RUN = re.compile(r"^<!-- no-run: (\S.*) -->$")
