@@ -26,6 +26,9 @@ from omniq.models import (
     TaskStatus,
 )
 from omniq.models.config import FileConfig
+from omniq.storage.objectstore import publisher
+from omniq.testing.waiting import wait_until
+from tests.objectstore.shown import shown
 from tests.servers.objects import make_bucket, s3_options, s3_url
 
 PAGE = Path(__file__).parent / "spec/file_storage.md"
@@ -183,6 +186,46 @@ async def test_the_tree_is_the_documented_one(tmp_path: Path) -> None:
     drawn.append(event.timestamp.strftime("events/%Y/%m/%d"))
     for folder in drawn:
         assert (tmp_path / folder).is_dir(), folder
+
+
+async def test_the_tree_on_s3_is_the_documented_one_at_each_transition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Some seconds behind, as it is published in the background; here at once."""
+    monkeypatch.setattr(publisher, "INTERVAL_SECONDS", 0.02)
+    lead_to_s3(monkeypatch)
+    make_bucket("my-bucket")
+    async with FileBackend.from_url(f"s3://my-bucket/{uuid4().hex}") as backend:
+        queue, schedules = backend.get_task_queue(), backend.get_schedule_storage()
+        await queue.enqueue(Task(func="f", id="a", args=(1,), queue_name="default"))
+        await queue.enqueue(Task(func="f", id="b", queue_name="high_priority"))
+        await lie_in(backend, "tasks/default/pending a", "tasks/high_priority/pending b")
+        (task,) = await queue.claim(["default"], worker_id="w", lease_token="t", limit=1)
+        await lie_in(backend, "tasks/default/running a", "tasks/high_priority/pending b")
+        await queue.complete(task)
+        await lie_in(backend, "tasks/default/completed a", "tasks/high_priority/pending b")
+        await queue.purge(utcnow() + timedelta(days=1))
+        await queue.cancel("b")
+        await lie_in(backend, "tasks/high_priority/cancelled b")
+        await schedules.save_schedule(
+            Schedule(id="s", func="f", schedule_type=ScheduleType.CRON, cron_expression="0 9 * * *")
+        )
+        await lie_in(backend, "tasks/high_priority/cancelled b", "schedules/active s")
+        await schedules.pause_schedule("s")
+        await lie_in(backend, "tasks/high_priority/cancelled b", "schedules/paused s")
+
+
+async def lie_in(backend: FileBackend, *expected: str) -> None:
+    """Wait until these are all the objects people see, each as its folder and id."""
+
+    async def is_so() -> bool:
+        keys = (key.rpartition("/") for key in await shown(backend))
+        found = {
+            f"{folder} {re.sub(r'^[0-9]{7}-[0-9]{17}-', '', name)}" for folder, _, name in keys
+        }
+        return found == {f"{one}.json" for one in expected}
+
+    await wait_until(is_so, description=f"the tree is {', '.join(expected)}")
 
 
 async def test_cleanup_statistics_have_four_numbers(tmp_path: Path) -> None:

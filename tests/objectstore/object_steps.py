@@ -1,6 +1,7 @@
 """Processes on one object store that race, or die at a chosen request; run by the tests beside.
 
 python object_steps.py walk <place>           one death a request, each in a folder of its own
+python object_steps.py show <place>           the same, of a process that publishes the tree
 python object_steps.py fork <place>           use a queue that is open, in a child and beside it
 python object_steps.py drain <place> <name>   claim and complete tasks until there are none
 
@@ -13,7 +14,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from importlib import import_module
 from typing import Any
 
 from omniq import lifecycle
@@ -21,11 +23,14 @@ from omniq.backend.file import FileBackend
 from omniq.clock import utcnow
 from omniq.ids import new_token
 from omniq.models.result import TaskResult
+from omniq.models.schedule import Schedule, ScheduleType
 from omniq.models.task import Task
 from omniq.storage.base import Change
+from omniq.storage.objectstore import publisher
 from omniq.storage.objectstore.driver import ObjectDriver
 
 MOST_STEPS = 100
+PACKAGES = {"s3": "s3fs", "gcs": "gcsfs", "azure": "adlfs"}
 DEAD = 9
 
 
@@ -75,8 +80,27 @@ async def work(place: list[Any], step: int) -> None:
     await backend.disconnect()
 
 
-def walk(place: list[Any]) -> None:
+async def show(place: list[Any], step: int) -> None:
+    """Let tasks and a schedule change while the tree follows at once, dying at a step."""
+    publisher.INTERVAL_SECONDS = 0.0
+    backend = backend_at(place, str(step))
+    driver = backend.driver
+    assert driver is not None
+    await driver.open()
+    die_after(driver, step)
+    queue, schedules = backend.get_task_queue(), backend.get_schedule_storage()
+    await queue.insert([Task(func="f", id="first"), Task(func="f", id="other")])
+    (task,) = await queue.claim(["default"], worker_id="w", lease_token=new_token(), limit=1)
+    await schedules.save_schedule(
+        Schedule(schedule_type=ScheduleType.INTERVAL, interval_seconds=60, func="f", id="often")
+    )
+    await queue.complete(task)
+    await backend.disconnect()
+
+
+def walk(place: list[Any], work: Callable[[list[Any], int], Coroutine[Any, Any, None]]) -> None:
     """Do the work once for each request it may die at, each time in a fresh child."""
+    import_module(PACKAGES[place[1]])  # takes seconds: once for all children
     for step in range(1, MOST_STEPS):
         tell({"folder": str(step)})
         child = os.fork()
@@ -127,7 +151,9 @@ def tell(facts: object) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "walk":
-        walk(json.loads(sys.argv[2]))
+        walk(json.loads(sys.argv[2]), work)
+    elif sys.argv[1] == "show":
+        walk(json.loads(sys.argv[2]), show)
     elif sys.argv[1] == "fork":
         fork(json.loads(sys.argv[2]))
     else:

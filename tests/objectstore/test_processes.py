@@ -18,7 +18,9 @@ from omniq.backend.file import FileBackend
 from omniq.clock import utcnow
 from omniq.ids import new_token
 from omniq.models.task import Task, TaskStatus
+from omniq.storage.objectstore import publisher, tree
 from tests.objectstore.object_steps import backend_at
+from tests.objectstore.shown import is_shown
 from tests.servers.objects import PLACES, Place
 
 SCRIPT = str(Path(__file__).with_name("object_steps.py"))
@@ -122,10 +124,10 @@ async def test_a_forked_child_opens_anew_and_leaves_the_parent_unharmed() -> Non
     ]
 
 
-async def told(store: str) -> tuple[Place, dict[str, set[str]]]:
+async def told(store: str, how: str = "walk") -> tuple[Place, dict[str, set[str]]]:
     """Let processes die, one a request; return what each said before it did, by its folder."""
     place = PLACES[store]()
-    command = [sys.executable, SCRIPT, "walk", json.dumps(place)]
+    command = [sys.executable, SCRIPT, how, json.dumps(place)]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     output, _ = await process.communicate()
     assert process.returncode == 0
@@ -178,3 +180,24 @@ async def verify(backend: FileBackend, acknowledged: set[str]) -> None:
         await queue.complete(taken[0], now=later)
     assert ran == Counter({"child", "other"} | (set() if done else {"first"}))
     assert await queue.enqueue(Task(func="next", unique_key="only-one", id="next")) == "next"
+
+
+@pytest.mark.parametrize(
+    "store", ["gcs", pytest.param("s3", marks=slow), pytest.param("azure", marks=slow)]
+)
+@pytest.mark.timeout(300)
+async def test_a_publisher_that_dies_at_any_request_is_made_up_for(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next process that works on the store publishes what the tree lacks."""
+    place, lives = await told(store, "show")
+    for name in ("INTERVAL_SECONDS", "FOLLOWER_SECONDS", "READER_SECONDS"):
+        monkeypatch.setattr(publisher, name, 0.01)
+    monkeypatch.setattr(tree, "SILENCE_SECONDS", 0.05)
+
+    assert len(lives) > 20
+    for folder in lives:
+        backend = backend_at(list(place), folder)
+        async with backend:
+            await backend.get_task_queue().enqueue(Task(func="f", id="last"))
+            await is_shown(backend)

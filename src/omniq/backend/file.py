@@ -24,12 +24,15 @@ from omniq.storage.file import (
     FileResultStorage,
     FileScheduleStorage,
 )
-from omniq.storage.file.location import Location, locate
+from omniq.storage.file.location import Location, locate, refuse_no_tree
 
 if TYPE_CHECKING:
     from omniq.storage.objectstore.driver import ObjectDriver
 
-_URL_OPTIONS = ("allow_network", "compression", "durability", "serialization_format")
+_LOCAL = ("allow_network", "compression", "durability", "serialization_format")
+_REMOTE = ("compression", "serialization_format")
+"""The options that mean something on a local disk, and in an object store."""
+_URL_OPTIONS = (*_LOCAL, "tree")
 
 
 class FileBackend(BaseBackend):
@@ -59,6 +62,8 @@ class FileBackend(BaseBackend):
         place = FileConfig.from_env().location if base_dir is None else str(base_dir)
         self.config = _config(place, dict(fs_kwargs or {}), options)
         self.location: Location = locate(place, fs_protocol, fs_kwargs)
+        if self.location.is_local:
+            refuse_no_tree(self.location, tree=self.config.tree)
         self.driver = None if self.location.is_local else _driver_of(self.location)
         if self.driver is not None:
             self.capabilities = self.driver.capabilities
@@ -70,7 +75,7 @@ class FileBackend(BaseBackend):
     def from_url(cls, url: str) -> FileBackend:
         """Return the backend of a URL such as ``file:///var/jobs`` or ``s3://bucket/jobs``.
 
-        On a local disk, ``?durability=fast`` and the like set options.
+        ``?durability=fast``, ``?tree=false`` and the like set options.
 
         Raises:
             ConfigError: an option is unknown or makes no sense.
@@ -97,7 +102,9 @@ class FileBackend(BaseBackend):
             return FileQueue(self.location.local_path(), tasks_dir=tasks_dir, **self._options())
         from omniq.storage.objectstore.queue import ObjectQueue
 
-        return ObjectQueue(self.driver, tasks_dir=tasks_dir, **self._formats())
+        return ObjectQueue(
+            self.driver, tasks_dir=tasks_dir, tree=self.config.tree, **self._formats()
+        )
 
     def _make_results(self) -> BaseResultStorage:
         results_dir = self.config.results_dir
@@ -127,7 +134,9 @@ class FileBackend(BaseBackend):
             )
         from omniq.storage.objectstore.schedules import ObjectScheduleStorage
 
-        return ObjectScheduleStorage(self.driver, schedules_dir=schedules_dir, **self._formats())
+        return ObjectScheduleStorage(
+            self.driver, schedules_dir=schedules_dir, tree=self.config.tree, **self._formats()
+        )
 
     async def _open(self) -> None:
         await super()._open()
@@ -135,13 +144,10 @@ class FileBackend(BaseBackend):
             self.capabilities = self.driver.capabilities
 
     def _options(self) -> dict[str, Any]:
-        return {name: getattr(self.config, name) for name in _URL_OPTIONS}
+        return {name: getattr(self.config, name) for name in _LOCAL}
 
     def _formats(self) -> dict[str, Any]:
-        """Return the options that mean something in an object store."""
-        return {
-            name: getattr(self.config, name) for name in ("compression", "serialization_format")
-        }
+        return {name: getattr(self.config, name) for name in _REMOTE}
 
 
 def _driver_of(location: Location) -> ObjectDriver:

@@ -156,6 +156,7 @@ class FileConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         durability: ``full`` (what was acknowledged is on the disk) or ``fast`` (a power cut may
             lose the last half minute).
         allow_network: use a network file system too; only for a single process.
+        tree: show tasks and schedules in an object store as readable objects in folders, too.
     """
 
     base_dir: str = DEFAULT_BASE_DIR
@@ -169,6 +170,7 @@ class FileConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     compression: Literal["none", "zlib"] = "none"
     durability: Literal["full", "fast"] = "full"
     allow_network: bool = False
+    tree: bool = True
 
     def __repr__(self) -> str:
         return shown(self)
@@ -213,6 +215,7 @@ class FolderConfig(BackendConfig):
     compression: Literal["none", "zlib"] | UnsetType = UNSET
     durability: Literal["full", "fast"] | UnsetType = UNSET
     allow_network: bool | UnsetType = UNSET
+    tree: bool | UnsetType = UNSET
 
 
 CONFIGS: dict[str, type[BackendConfig]] = {

@@ -98,6 +98,14 @@ def check_folder_name(field: str, name: str) -> str:
     raise ConfigError(f"{field} {name!r} is no name of a folder inside base_dir")
 
 
+def refuse_no_tree(place: Location, *, tree: bool) -> None:
+    """Refuse to go without the tree on a local disk. Raises ConfigError."""
+    if not tree:
+        raise ConfigError(
+            f"{place!r}: tree=False is for object stores; on a local disk the tree is the store"
+        )
+
+
 def refuse_network(root: Path) -> None:
     """Refuse a folder on a network file system.
 

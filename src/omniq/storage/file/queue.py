@@ -26,6 +26,7 @@ from omniq.storage.file.location import (
     check_durability,
     check_folder_name,
     locate,
+    refuse_no_tree,
 )
 from omniq.storage.file.ops import SUFFIX, Drop, Op, Put
 from omniq.storage.file.records import ID_AT
@@ -60,6 +61,7 @@ class FileQueue(BaseQueue):
             lose or damage the last half minute; a crash of the program loses nothing).
         serialization_format, compression: of new requests; each says its own format when read.
         allow_network: work on a network file system too; only for a single process.
+        tree: of an object store, see `ObjectQueue`; on a local disk there is no other way.
     """
 
     capabilities = IN_FILES
@@ -88,8 +90,11 @@ class FileQueue(BaseQueue):
         serialization_format: SerializationFormat = "json",
         compression: Compression = "none",
         allow_network: bool = False,
+        tree: bool = True,
     ) -> None:
         super().__init__()
+        place = locate(base_dir)
+        refuse_no_tree(place, tree=tree)
         self._codec = FileCodec(
             Task,
             ("args", "kwargs", "metadata"),
@@ -98,7 +103,7 @@ class FileQueue(BaseQueue):
         )
         self._view = TaskView()
         self._store = FileStore(
-            locate(base_dir).local_path() / check_folder_name("tasks_dir", tasks_dir),
+            place.local_path() / check_folder_name("tasks_dir", tasks_dir),
             durability=check_durability(durability),
             view=self._view,
             allow_network=allow_network,

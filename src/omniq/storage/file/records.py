@@ -149,6 +149,16 @@ def new_record(task: Task, codec: FileCodec) -> Stored:
     return stored
 
 
+def text_of(task: Task, codec: FileCodec) -> bytes:
+    """Return the text of a file of this task, its state not filled up.
+
+    Raises:
+        SerializationError, ValidationError: its arguments cannot be encoded.
+    """
+    stored = new_record(task, codec)
+    return _STATE + _ENCODE(stored.state) + b",\n" + stored.request
+
+
 def read_record(task_id: str, text: bytes) -> Stored:
     """Return the task in the text of a file.
 

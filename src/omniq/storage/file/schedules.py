@@ -19,6 +19,7 @@ from omniq.storage.file.location import (
     check_durability,
     check_folder_name,
     locate,
+    refuse_no_tree,
 )
 from omniq.storage.file.ops import SUFFIX, Drop, Put
 from omniq.storage.file.store import Batch, FileStore
@@ -62,8 +63,11 @@ class FileScheduleStorage(BaseScheduleStorage):
         serialization_format: SerializationFormat = "json",
         compression: Compression = "none",
         allow_network: bool = False,
+        tree: bool = True,
     ) -> None:
         super().__init__()
+        place = locate(base_dir)
+        refuse_no_tree(place, tree=tree)
         self._codec = FileCodec(
             Schedule,
             ("args", "kwargs", "metadata"),
@@ -71,7 +75,7 @@ class FileScheduleStorage(BaseScheduleStorage):
             compression=compression,
         )
         self._store = FileStore(
-            locate(base_dir).local_path() / check_folder_name("schedules_dir", schedules_dir),
+            place.local_path() / check_folder_name("schedules_dir", schedules_dir),
             durability=check_durability(durability),
             allow_network=allow_network,
         )

@@ -78,6 +78,7 @@ class ObjectLog(Generic[S]):
         state: empty; in nobody else's hands from here on.
         clock: says how long ago a look was.
         on_look: called after each look, and told whether there was news.
+        on_commit: called after each commit of this process.
     """
 
     def __init__(
@@ -88,9 +89,11 @@ class ObjectLog(Generic[S]):
         *,
         clock: TrustClock | None = None,
         on_look: Callable[[bool], None] = lambda _: None,
+        on_commit: Callable[[], None] = lambda: None,
     ) -> None:
         self.state = state
         self.damages: list[Damage] = []
+        self.on_renew: Callable[[], None] = lambda: None  # called when the state was read anew
         self._driver = driver
         self._folder = f"{folder}/.log"
         self._damaged = f"{folder}/.damaged"
@@ -99,7 +102,8 @@ class ObjectLog(Generic[S]):
         )
         self._clock = clock or TrustClock()
         self._on_look = on_look
-        self._seq = 0
+        self._on_commit = on_commit
+        self._seq = self._covered = 0
         self._is_loaded = False
         self._current_at: Reading | None = None
         self._steps = 0
@@ -112,6 +116,11 @@ class ObjectLog(Generic[S]):
     def seq(self) -> int:
         """The number of the last segment that is part of the state."""
         return self._seq
+
+    @property
+    def covered(self) -> int:
+        """The number of the last snapshot, as far as it is known."""
+        return self._covered
 
     async def run(self, job: Callable[[S], R]) -> R:
         """Do a job on the current state; return what it returned, once its changes are committed.
@@ -225,6 +234,7 @@ class ObjectLog(Generic[S]):
         if is_marked:
             self._take_snapshot()
         self._on_look(True)
+        self._on_commit()
         return True
 
     async def _look(self, width: int = 1) -> bool:
@@ -264,6 +274,7 @@ class ObjectLog(Generic[S]):
         self._bytes += size
         if is_marked:
             self._segments = self._bytes = 0
+            self._covered = self._seq
 
     def _is_late(self) -> bool:
         """Whether what was seen last is too long ago to be trusted."""
@@ -312,9 +323,10 @@ class ObjectLog(Generic[S]):
         self.state.clear()
         odd = self.state.apply(content.records)
         self._set_aside(self._snapshots.key(number), [*content.damaged, *odd])
-        self._seq = number
+        self._seq = self._covered = number
         self._segments = self._bytes = 0
         self._snapshot_bytes = sum(map(len, content.records))
+        self.on_renew()
 
     async def _replay(self, until: int) -> bool:
         """Apply the segments up to a number; False: one is missing."""

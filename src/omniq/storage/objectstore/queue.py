@@ -12,20 +12,20 @@ from threading import Lock
 import msgspec
 
 from omniq import lifecycle
-from omniq.exceptions import PayloadTooLargeError, SerializationError
+from omniq.exceptions import PayloadTooLargeError
 from omniq.models.finding import Finding, broken, fine, risk
-from omniq.models.task import DAMAGED, Task
+from omniq.models.task import Task
 from omniq.serialization import SerializationFormat
 from omniq.storage.component import Capabilities
 from omniq.storage.file.codec import Compression, FileCodec
 from omniq.storage.file.location import check_folder_name
-from omniq.storage.memory.lanes import Record
-from omniq.storage.memory.table import encoded, whole
+from omniq.storage.memory.table import encoded
 from omniq.storage.memory.waiters import Waiters
 from omniq.storage.objectstore.driver import ObjectDriver
+from omniq.storage.objectstore.leaves import TaskLeaves, readable
 from omniq.storage.objectstore.poller import LONGEST_SECONDS
 from omniq.storage.objectstore.service import LogService
-from omniq.storage.objectstore.taskstate import TaskLogState
+from omniq.storage.objectstore.taskstate import Row, TaskLogState, row
 from omniq.storage.queue import BaseQueue
 from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
 
@@ -33,8 +33,6 @@ LEASE_SECONDS = 60.0
 HEARTBEAT_SECONDS = 10.0
 MOST_BYTES = 32 << 20
 """The arguments of all tasks of one call: they are one object."""
-
-_Row = tuple[Task, bytes | None]
 
 
 class ObjectQueue(BaseQueue):
@@ -48,6 +46,7 @@ class ObjectQueue(BaseQueue):
         tasks_dir: name of the folder inside the location of the driver.
         serialization_format: how arguments are encoded; ``pickle`` takes any picklable value.
         compression: ``zlib`` compresses the arguments of large tasks.
+        tree: publish a copy of the tasks, a readable object each, in folders by queue and status.
     """
 
     def __init__(
@@ -57,6 +56,7 @@ class ObjectQueue(BaseQueue):
         tasks_dir: str = "tasks",
         serialization_format: SerializationFormat = "json",
         compression: Compression = "none",
+        tree: bool = True,
     ) -> None:
         super().__init__()
         self.capabilities = frugal(driver.capabilities)
@@ -67,7 +67,8 @@ class ObjectQueue(BaseQueue):
             compression=compression,
         )
         folder = check_folder_name("tasks_dir", tasks_dir)
-        self._log = LogService(driver, folder, self._new_state, keeps_time=True)
+        leaves = TaskLeaves(self._codec) if tree else None
+        self._log = LogService(driver, folder, self._new_state, keeps_time=True, leaves=leaves)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._log)!r})"
@@ -111,7 +112,7 @@ class ObjectQueue(BaseQueue):
         lease_seconds: float,
         now: datetime | None,
     ) -> list[Task]:
-        def job(state: TaskLogState) -> list[_Row]:
+        def job(state: TaskLogState) -> list[Row]:
             moment = now or self._log.now()
             run = partial(
                 lifecycle.claim,
@@ -120,9 +121,9 @@ class ObjectQueue(BaseQueue):
                 lease_ends_at=moment + timedelta(seconds=lease_seconds),
                 now=moment,
             )
-            return list(map(_row, state.claim(queues, limit, run, moment)))
+            return list(map(row, state.claim(queues, limit, run, moment)))
 
-        return [self._whole(*row) for row in await self._log.run(job)]
+        return [self._whole(one) for one in await self._log.run(job)]
 
     async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]:
         def job(state: TaskLogState) -> list[bool]:
@@ -134,28 +135,28 @@ class ObjectQueue(BaseQueue):
     async def _extend(
         self, leases: list[Lease], lease_seconds: float, now: datetime | None
     ) -> list[Task]:
-        def job(state: TaskLogState) -> list[_Row]:
+        def job(state: TaskLogState) -> list[Row]:
             ends_at = (now or self._log.now()) + timedelta(seconds=lease_seconds)
             held = [state.extend(lease, ends_at) for lease in leases]
-            return [_row(record) for record in held if record is not None]
+            return [row(record) for record in held if record is not None]
 
-        return [self._whole(*row) for row in await self._log.run(job)]
+        return [self._whole(one) for one in await self._log.run(job)]
 
     async def _get(self, task_ids: list[str]) -> list[Task | None]:
-        def job(state: TaskLogState) -> list[_Row | None]:
+        def job(state: TaskLogState) -> list[Row | None]:
             records = map(state.get, task_ids)
-            return [None if record is None else _row(record) for record in records]
+            return [None if record is None else row(record) for record in records]
 
-        rows = await self._log.run(job)
-        return [None if row is None else self._whole(*row) for row in rows]
+        found = await self._log.run(job)
+        return [None if one is None else self._whole(one) for one in found]
 
     async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
-        def job(state: TaskLogState) -> list[_Row]:
+        def job(state: TaskLogState) -> list[Row]:
             ids = state.sorted_ids()
             start = 0 if after is None else bisect_right(ids, after)
-            return list(map(_row, state.find(where, islice(ids, start, None), limit)))
+            return list(map(row, state.find(where, islice(ids, start, None), limit)))
 
-        return [self._whole(*row) for row in await self._log.run(job)]
+        return [self._whole(one) for one in await self._log.run(job)]
 
     async def _counts(self) -> Counts:
         return await self._log.run(TaskLogState.counts)
@@ -205,14 +206,8 @@ class ObjectQueue(BaseQueue):
 
         await self._log.wait(wait)
 
-    def _whole(self, bare: Task, data: bytes | None) -> Task:
-        """Return a task; one whose arguments are damaged says so when it runs."""
-        try:
-            return whole(bare, data, self._codec)
-        except SerializationError as error:
-            task = whole(bare, None, self._codec)
-            task.metadata = {DAMAGED: error.problem}
-            return task
+    def _whole(self, one: Row) -> Task:
+        return readable(*one, self._codec)
 
     async def _store_time(self) -> datetime | None:
         return self._log.now() if self._log.driver.is_conditional else None
@@ -260,7 +255,3 @@ def frugal(capabilities: Capabilities) -> Capabilities:
         heartbeat_seconds=HEARTBEAT_SECONDS,
         poll_seconds=LONGEST_SECONDS,
     )
-
-
-def _row(record: Record) -> _Row:
-    return record.task, record.data

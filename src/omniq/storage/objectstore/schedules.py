@@ -10,6 +10,7 @@ from omniq.serialization import SerializationFormat
 from omniq.storage.file.codec import Compression, FileCodec
 from omniq.storage.file.location import check_folder_name
 from omniq.storage.objectstore.driver import ObjectDriver
+from omniq.storage.objectstore.leaves import ScheduleLeaves
 from omniq.storage.objectstore.queue import frugal
 from omniq.storage.objectstore.schedulestate import ScheduleLogState
 from omniq.storage.objectstore.service import LogService
@@ -32,6 +33,7 @@ class ObjectScheduleStorage(BaseScheduleStorage):
         schedules_dir: str = "schedules",
         serialization_format: SerializationFormat = "json",
         compression: Compression = "none",
+        tree: bool = True,
     ) -> None:
         super().__init__()
         self.capabilities = frugal(driver.capabilities)
@@ -42,7 +44,8 @@ class ObjectScheduleStorage(BaseScheduleStorage):
             compression=compression,
         )
         folder = check_folder_name("schedules_dir", schedules_dir)
-        self._log = LogService(driver, folder, ScheduleLogState)
+        leaves = ScheduleLeaves(self._codec) if tree else None
+        self._log = LogService(driver, folder, ScheduleLogState, leaves=leaves)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._log)!r})"

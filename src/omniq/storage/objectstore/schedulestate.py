@@ -7,6 +7,10 @@ from typing import Final
 
 import msgspec
 
+from omniq.storage.objectstore.logstate import OnChange
+
+Entry = tuple[str, bytes]
+"""The id of a schedule, and its text."""
 _GONE: Final = msgspec.Raw(b"null")
 
 
@@ -27,6 +31,7 @@ class ScheduleLogState:
     def __init__(self) -> None:
         self._texts: dict[str, bytes] = {}
         self._steps: list[dict[str, bytes | None]] = []
+        self.on_change: OnChange | None = None
 
     def get(self, schedule_id: str) -> bytes | None:
         """Return the text of this schedule."""
@@ -53,16 +58,16 @@ class ScheduleLogState:
 
     def keep(self) -> None:
         """Forget how to take the steps back."""
+        if self.on_change is not None:
+            for schedule_id, was in self._first().items():
+                self._tell(schedule_id, was, self._texts.get(schedule_id))
         self._steps.clear()
 
     def changes(self) -> list[bytes]:
         """Return what the steps changed together."""
-        first: dict[str, bytes | None] = {}
-        for step in reversed(self._steps):
-            first.update(step)
         return [
             _record(schedule_id, self._texts.get(schedule_id))
-            for schedule_id, was in first.items()
+            for schedule_id, was in self._first().items()
             if self._texts.get(schedule_id) != was
         ]
 
@@ -75,8 +80,9 @@ class ScheduleLogState:
             except msgspec.MsgspecError:
                 odd.append(data)
             else:
-                text = bytes(effect.data)
-                self._set(effect.id, None if text == b"null" else text)
+                text = None if effect.data == _GONE else bytes(effect.data)
+                self._tell(effect.id, self._texts.get(effect.id), text)
+                self._set(effect.id, text)
         return odd
 
     def dump(self) -> Iterator[bytes]:
@@ -84,9 +90,33 @@ class ScheduleLogState:
         for schedule_id, text in self.items():
             yield _record(schedule_id, text)
 
+    def committed(self, schedule_id: str) -> Entry | None:
+        """Return a schedule as the last commit left it."""
+        text = self._first().get(schedule_id, self._texts.get(schedule_id))
+        return None if text is None else (schedule_id, text)
+
+    def committed_ids(self) -> Iterable[str]:
+        """Return the ids of all schedules the last commit left, and maybe some that are new."""
+        return {*self._texts, *self._first()}
+
     def clear(self) -> None:
         """Become empty."""
         self._texts.clear()
+
+    def _first(self) -> dict[str, bytes | None]:
+        """Return what the steps have changed, as it was before them."""
+        first: dict[str, bytes | None] = {}
+        for step in reversed(self._steps):
+            first.update(step)
+        return first
+
+    def _tell(self, schedule_id: str, was: bytes | None, text: bytes | None) -> None:
+        if self.on_change is not None and text != was:
+            self.on_change(
+                schedule_id,
+                None if was is None else (schedule_id, was),
+                None if text is None else (schedule_id, text),
+            )
 
     def _set(self, schedule_id: str, text: bytes | None) -> None:
         if text is None:

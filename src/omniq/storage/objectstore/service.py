@@ -13,10 +13,13 @@ from uuid import uuid4
 from omniq.clock import utcnow
 from omniq.exceptions import StorageUnavailableError
 from omniq.storage.objectstore.driver import ObjectDriver
+from omniq.storage.objectstore.leaves import Leaves
 from omniq.storage.objectstore.log import Damage, ObjectLog
 from omniq.storage.objectstore.logstate import LogState
 from omniq.storage.objectstore.loopthread import LoopThread, StoppedError
 from omniq.storage.objectstore.poller import Poller
+from omniq.storage.objectstore.publisher import Publisher
+from omniq.storage.objectstore.tree import Tree
 
 LEAST_OFFSET = timedelta(seconds=2)
 """Stores tell when an object was written in whole seconds: less than this is no difference."""
@@ -33,6 +36,7 @@ class LogService(Generic[S]):
         folder: of the log.
         make_state: returns a new, empty state.
         keeps_time: find out about the clock of the store.
+        leaves: how what is in the log is shown to people; None: it is not.
     """
 
     def __init__(
@@ -42,11 +46,13 @@ class LogService(Generic[S]):
         make_state: Callable[[], S],
         *,
         keeps_time: bool = False,
+        leaves: Leaves[Any] | None = None,
     ) -> None:
         self.driver = driver
         self._folder = folder
         self._make_state = make_state
         self._keeps_time = keeps_time
+        self._leaves = leaves
         self._session: _Session[S] | None = None
         self._forget()
 
@@ -109,6 +115,7 @@ class LogService(Generic[S]):
         """Wait in the thread, and look for news meanwhile. Returns early if the log is closed."""
 
         async def work(session: _Session[S]) -> None:
+            session.take_part()
             with session.poller.waiting():
                 await wait(session.log.state)
 
@@ -135,7 +142,9 @@ class LogService(Generic[S]):
             self._forget()
         with self._guard:
             if self._session is None:
-                self._session = _Session(self.driver, self._folder, self._make_state())
+                self._session = _Session(
+                    self.driver, self._folder, self._make_state(), self._leaves
+                )
             return self._session
 
     async def _end(self, session: _Session[S]) -> None:
@@ -167,14 +176,19 @@ class LogService(Generic[S]):
 class _Session(Generic[S]):
     """What there is from opening to closing. All but `thread` belongs to that thread."""
 
-    def __init__(self, driver: ObjectDriver, folder: str, state: S) -> None:
+    def __init__(
+        self, driver: ObjectDriver, folder: str, state: S, leaves: Leaves[Any] | None
+    ) -> None:
         self.is_ready = False
         self.offset = timedelta()
         self._driver = driver
         self._folder = folder
         self._gate = asyncio.Lock()
-        self.log = ObjectLog(driver, folder, state, on_look=self._looked)
+        self.log = ObjectLog(driver, folder, state, on_look=self._looked, on_commit=self.take_part)
         self.poller = Poller(self.log.look)
+        self._publisher = (
+            None if leaves is None else Publisher(Tree(driver, folder, self.log, leaves))
+        )
         self.thread = LoopThread("omniq-objects")
 
     async def get_ready(self, *, keeps_time: bool) -> None:
@@ -193,14 +207,23 @@ class _Session(Generic[S]):
         """Finish all jobs and let the store go."""
         try:
             await self.log.close()
+            if self._publisher is not None:
+                await self._publisher.close()
         finally:
             await self._driver.close(self)
+
+    def take_part(self) -> None:
+        """Hear that this process works on the store: somebody is to publish what it does."""
+        if self._publisher is not None:
+            self._publisher.take_part()
 
     def _looked(self, is_news: bool) -> None:
         if is_news:
             self.poller.notice()
         else:
             self.poller.looked()
+        if self._publisher is not None:
+            self._publisher.notice()
 
 
 async def _offset(driver: ObjectDriver, folder: str) -> timedelta:

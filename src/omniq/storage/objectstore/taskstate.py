@@ -11,6 +11,7 @@ import msgspec
 from omniq.models.task import STATE_FIELDS, Task, TaskStatus
 from omniq.storage.memory.lanes import Record
 from omniq.storage.memory.table import TaskTable
+from omniq.storage.objectstore.logstate import OnChange
 
 
 class State(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -57,6 +58,10 @@ class Effect(msgspec.Struct, omit_defaults=True):
     paused: bool = False
 
 
+Row = tuple[Task, bytes | None]
+"""A task without its arguments, and those, encoded."""
+
+
 class Image(NamedTuple):
     """A record as it was, and which it was."""
 
@@ -87,6 +92,7 @@ class TaskLogState(TaskTable):
         super().__init__(on_claimable, on_final)
         self._steps: list[_Step] = []
         self._is_tracked = False
+        self.on_change: OnChange | None = None
 
     def set_paused(self, queue_name: str, *, paused: bool) -> None:
         """Let no task of a queue be claimed, or again."""
@@ -118,17 +124,18 @@ class TaskLogState(TaskTable):
 
     def keep(self) -> None:
         """Forget how to take the steps back."""
+        if self.on_change is not None:
+            for task_id, image in self._first().items():
+                self._tell(task_id, _row_before(image), self.get(task_id))
         self._steps.clear()
         self._is_tracked = False
 
     def changes(self) -> list[bytes]:
         """Return what the steps changed together."""
-        first: dict[str, Image | None] = {}
         pauses: dict[str, bool] = {}
         for step in reversed(self._steps):
-            first.update(step.images)
             pauses.update(step.pauses)
-        effects = [self._effect(task_id, image) for task_id, image in first.items()]
+        effects = [self._effect(task_id, image) for task_id, image in self._first().items()]
         effects += [
             Effect(queue=name, paused=self.lane(name).paused)
             for name, was in pauses.items()
@@ -150,6 +157,9 @@ class TaskLogState(TaskTable):
                 self.set_paused(effect.queue, paused=effect.paused)
             elif not self._take_in(effect, images):
                 odd.append(data)
+        if self.on_change is not None:
+            for task_id, record in images.items():
+                self._tell(task_id, _row_after(self.get(task_id)), record)
         self.load(images)
         return odd
 
@@ -160,11 +170,35 @@ class TaskLogState(TaskTable):
         for name in self.paused():
             yield _encode(Effect(queue=name, paused=True))
 
+    def committed(self, task_id: str) -> Row | None:
+        """Return a task as the last commit left it, whatever the steps did since."""
+        for step in self._steps:
+            if task_id in step.images:
+                return _row_before(step.images[task_id])
+        return _row_after(self.get(task_id))
+
+    def committed_ids(self) -> Iterable[str]:
+        """Return the ids of all tasks the last commit left, and maybe some that are new."""
+        ids = [record.task.id for record in self.records()]
+        return dict.fromkeys([*ids, *self._first()])
+
     def clear(self) -> None:
         """Become empty."""
         self.load(dict.fromkeys([record.task.id for record in self.records()]))
         for name in self.paused():
             self.set_paused(name, paused=False)
+
+    def _first(self) -> dict[str, Image | None]:
+        """Return what the steps have touched, as it was before them."""
+        first: dict[str, Image | None] = {}
+        for step in reversed(self._steps):
+            first.update(step.images)
+        return first
+
+    def _tell(self, task_id: str, before: Row | None, record: Record | None) -> None:
+        after = _row_after(record)
+        if self.on_change is not None and before != after:
+            self.on_change(task_id, before, after)
 
     def _take_in(self, effect: Effect, images: dict[str, Record | None]) -> bool:
         """Add what becomes of a task to `images`; False: it is of a task that is not known."""
@@ -221,6 +255,19 @@ class TaskLogState(TaskTable):
     def _delete(self, record: Record) -> None:
         self._touch(record.task.id)
         super()._delete(record)
+
+
+def row(record: Record) -> Row:
+    """Return what a record holds: the task and its arguments."""
+    return record.task, record.data
+
+
+def _row_after(record: Record | None) -> Row | None:
+    return None if record is None else row(record)
+
+
+def _row_before(image: Image | None) -> Row | None:
+    return None if image is None else (image.task, image.record.data)
 
 
 def _image(record: Record) -> Image:
