@@ -80,7 +80,7 @@ def nats_cluster(folder: Path) -> MakeBackend:
 
 
 def s3(folder: Path) -> MakeBackend:
-    return partial(FileBackend, *s3_place())
+    return partial(FileBackend, *s3_place(), tree=False)
 
 
 def fsspec_memory(folder: Path) -> MakeBackend:
@@ -92,7 +92,7 @@ def gcs(folder: Path) -> MakeBackend:
 
 
 def azure(folder: Path) -> MakeBackend:
-    return partial(FileBackend, *azure_place())
+    return partial(FileBackend, *azure_place(), tree=False)
 
 
 BACKENDS: dict[str, Callable[[Path], MakeBackend]] = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import partial
 
+import pytest
+
 from omniq import lifecycle
 from omniq.models.task import Task
 from omniq.storage.base import Change
@@ -67,6 +69,23 @@ class Party:
         state = self.log.state
         rows = [state.committed(task_id) for task_id in state.committed_ids()]
         return {LEAVES.place(row): LEAVES.text(row) for row in rows if row is not None}
+
+
+@pytest.fixture
+def store() -> DictStore:
+    return DictStore()
+
+
+@pytest.fixture
+def party(store: DictStore) -> Party:
+    return Party(store)
+
+
+def cost(party: Party) -> dict[str, int]:
+    """Return the requests since last asked."""
+    spent = dict(party.driver.requests)
+    party.driver.requests.clear()
+    return spent
 
 
 def shown(store: DictStore) -> dict[str, bytes]:
