@@ -131,25 +131,30 @@ async def test_a_store_moves_on_from_where_it_moved_to(q: OmniQ) -> None:
 
 
 @pytest.mark.parametrize("asked_meanwhile", [False, True])
+@pytest.mark.parametrize("primitive", ["_insert", "_insert_logged"])
 async def test_a_write_that_took_too_long_is_seen_to_by_who_made_it(
-    asked_meanwhile: bool, q: OmniQ, monkeypatch: pytest.MonkeyPatch
+    primitive: str, asked_meanwhile: bool, q: OmniQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The move may be over by the time the write arrives; nobody else would look."""
     first = await q.enqueue("f")
     queue = q.task_queue
-    write = queue._insert  # pyright: ignore[reportPrivateUsage] - what is slow is the store
+    write = getattr(queue, primitive)
 
     async def slow(*arguments: Any) -> list[Inserted]:
         await move("old.db", "new.db")
         if asked_meanwhile:
             await q.get_task(first.id)
-        return await write(*arguments)
+        inserted: list[Inserted] = await write(*arguments)
+        return inserted
 
-    monkeypatch.setattr(queue, "_insert", slow)
+    monkeypatch.setattr(queue, primitive, slow)
 
-    late = await q.enqueue("f")
+    if primitive == "_insert":
+        late_id = await queue.enqueue(Task(func="f"))
+    else:
+        late_id = (await q.enqueue("f")).id
 
-    assert set(await target_tasks()) == {first.id, late.id}
+    assert set(await target_tasks()) == {first.id, late_id}
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,16 @@ from omniq.storage.base import (
 )
 
 CLASSES = (TaskStore, BaseQueue, BaseResultStorage, BaseEventStorage, BaseScheduleStorage)
-HELPERS = {"_serving", "_append_batch", "_change", "_require_parents", "_required", "_turn"}
+HELPERS = {
+    "_append_batch",
+    "_change",
+    "_confirm",
+    "_inserted",
+    "_require_parents",
+    "_required",
+    "_serving",
+    "_turn",
+}
 """What methods may call on themselves, as it goes by other methods or asks who serves itself."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
