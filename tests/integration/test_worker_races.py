@@ -240,3 +240,40 @@ async def test_a_worker_that_could_not_start_may_start_later(tmp_path: Path) -> 
 
     await worker.run()
     await app.disconnect()
+
+
+async def test_what_was_claimed_ahead_in_vain_is_given_back() -> None:
+    """Short tasks are claimed ahead; then come long ones, and others can have what waits."""
+    app = application(MemoryQueue())
+    release = asyncio.Event()
+    first, second = Worker(app, concurrency=2), Worker(app, concurrency=2)
+
+    @app.task
+    async def short() -> None: ...
+
+    @app.task
+    async def long() -> str | None:
+        await release.wait()
+        return current_task().worker_id
+
+    async with app:
+        working = [asyncio.create_task(first.run())]
+        for handle in await short.enqueue_many([()] * 200):
+            await handle.wait(timeout=10)
+        handles = await long.enqueue_many([()] * 4)
+        await wait_until(lambda: len(first.running) == 4, description="two of them ahead")
+        working.append(asyncio.create_task(second.run()))
+        await wait_until(
+            lambda: len(first.running) == len(second.running) == 2,
+            description="the other worker has them",
+        )
+        release.set()
+
+        workers = [await handle.result(timeout=10) for handle in handles]
+        tasks = [await handle.task() for handle in handles]
+        for worker in (first, second):
+            worker.stop()
+        await asyncio.gather(*working)
+
+    assert sorted(workers) == sorted([first.id, second.id] * 2)
+    assert {task.attempt for task in tasks} == {1}

@@ -27,6 +27,7 @@ from omniq.models.task import Task
 from omniq.serialization import has_unknown
 from omniq.worker.context import TaskContext, enter
 from omniq.worker.runs import Run, RunInterrupted, StopReason
+from omniq.worker.slots import Slots
 from omniq.worker.threads import ThreadPool
 
 logger = logging.getLogger(__name__)
@@ -48,11 +49,13 @@ class Executor:
     Args:
         resolve: returns the function of a task name, or raises `UnknownTaskError`.
         worker_id: shown in the task's context.
+        slots: how many tasks run at once.
     """
 
-    def __init__(self, resolve: Resolve, worker_id: str) -> None:
+    def __init__(self, resolve: Resolve, worker_id: str, slots: Slots) -> None:
         self._resolve = resolve
         self._worker_id = worker_id
+        self._slots = slots
         self._callees: dict[str, Callee] = {}
         self.threads = ThreadPool()
 
@@ -71,7 +74,21 @@ class Executor:
         return None
 
     async def execute(self, run: Run) -> lifecycle.Outcome | None:
-        """Run the function to its end; None when the lease was lost, and nothing is to be said."""
+        """Wait for a slot and run the function to its end.
+
+        None when the lease was lost, and nothing is to be said.
+        """
+        try:
+            entered_at = await self._slots.enter(run)
+        except asyncio.CancelledError as error:
+            run.executed = True
+            return self._stopped(run, error)
+        try:
+            return await self._call(run)
+        finally:
+            self._slots.leave(entered_at)
+
+    async def _call(self, run: Run) -> lifecycle.Outcome | None:
         task = run.task
         callee = self._callee(task.func)
         timer = self._enter(run)

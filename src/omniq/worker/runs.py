@@ -16,7 +16,7 @@ class StopReason(Enum):
     TIMEOUT = "timed out"
     CANCEL = "cancelled on request"
     LOST = "its lease was lost"
-    RELEASE = "the worker stops"
+    RELEASE = "given back to the queue"
 
 
 class RunInterrupted(BaseException):
@@ -30,6 +30,7 @@ class Run:
         trusted_until: by the monotonic clock; later, the lease may be another worker's.
         stop_reason: set once, by the first who asked the run to end.
         runner: the asyncio task that executes it.
+        is_waiting: whether it waits for a slot.
         thread: the thread its function runs in, if any.
         executed: whether the function has ended; then only the settling is left.
         progress: the last fraction reported and not written yet.
@@ -38,6 +39,7 @@ class Run:
     __slots__ = (
         "executed",
         "guard",
+        "is_waiting",
         "progress",
         "runner",
         "stop_reason",
@@ -51,6 +53,7 @@ class Run:
         self.trusted_until = trusted_until
         self.stop_reason: StopReason | None = None
         self.runner: asyncio.Task[Any] | None = None
+        self.is_waiting = False
         self.thread: int | None = None
         self.guard: threading.Lock | None = None
         self.executed = False

@@ -28,6 +28,7 @@ from omniq.worker.leases import LeaseKeeper, checked_lease, trusted_seconds
 from omniq.worker.options import WorkerOptions
 from omniq.worker.runs import Run, StopReason
 from omniq.worker.settler import Settler
+from omniq.worker.slots import PATIENCE_SECONDS, Slots
 
 if TYPE_CHECKING:
     from omniq.core import OmniQ
@@ -87,7 +88,8 @@ class Worker:
         self._runs: dict[str, Run] = {}
         self._queue = app.task_queue
         self._log = EventLog(app.event_storage if app.log_events else None)
-        self._executor = Executor(self._resolve, self.id)
+        self._slots = Slots(self.options.concurrency)
+        self._executor = Executor(self._resolve, self.id, self._slots)
         self._settler = Settler(
             self._queue,
             app.result_storage,
@@ -193,11 +195,11 @@ class Worker:
                 pause = min(pause * 2, PAUSES[1])
 
     async def _free_slots(self) -> int:
-        """Wait until a slot is free; return how many are (0 when told to stop)."""
+        """Wait until there is room; return for how many tasks (0 when told to stop)."""
         assert self._stop is not None and self._freed is not None  # noqa: PT018, S101 - set by `run`
         while not self._stop.is_set():
             executing = sum(not run.executed for run in self._runs.values())
-            free = self.options.concurrency - executing
+            free = self._slots.room - executing
             if free > 0 and self._settler.backlog < BACKLOG_FACTOR * self.options.concurrency:
                 return free
             self._freed.clear()
@@ -241,6 +243,9 @@ class Worker:
         self._health.beat()
         trusted_until = sent_at + trusted_seconds(self.options.lease_seconds)
         started = [run for task in tasks if (run := self._start(task, trusted_until))]
+        if self._slots.room > self.options.concurrency:
+            give_back = self._slots.give_back_waiting
+            asyncio.get_running_loop().call_later(PATIENCE_SECONDS, give_back, started)
         self._log.add([self._started_event(run.task) for run in started], lazily=True)
         return len(tasks)
 
@@ -314,6 +319,8 @@ class Worker:
         assert self._force is not None  # noqa: S101 - set by `run`
         if self._stop is not None:
             self._stop.set()
+        await asyncio.sleep(0)  # who was started just now waits for a slot, or has one
+        self._slots.give_back_waiting(self._runs.values())
         runners = [run.runner for run in self._runs.values() if run.runner is not None]
         pending = {runner for runner in runners if not runner.done()}
         if pending:
