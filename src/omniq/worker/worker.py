@@ -29,6 +29,7 @@ from omniq.worker.options import WorkerOptions
 from omniq.worker.runs import Run, StopReason
 from omniq.worker.settler import Settler
 from omniq.worker.slots import PATIENCE_SECONDS, Slots
+from omniq.worker.waits import all_or_first, first_of
 
 if TYPE_CHECKING:
     from omniq.core import OmniQ
@@ -203,7 +204,7 @@ class Worker:
             if free > 0 and self._settler.backlog < BACKLOG_FACTOR * self.options.concurrency:
                 return free
             self._freed.clear()
-            await self._first_of(self._freed.wait(), self._stop.wait(), *self._busy_beat())
+            await first_of(self._freed.wait(), self._stop.wait(), *self._busy_beat())
         return 0
 
     def _busy_beat(self) -> list[Coroutine[Any, Any, None]]:
@@ -308,10 +309,10 @@ class Worker:
                 return not was_busy
             assert self._freed is not None  # noqa: S101 - set by `run`
             self._freed.clear()
-            await self._first_of(self._freed.wait(), self._stop.wait())
+            await first_of(self._freed.wait(), self._stop.wait())
             return False
         waiting = self._queue.wait(self.options.queues, WAIT_SECONDS)
-        await self._first_of(waiting, self._stop.wait())
+        await first_of(waiting, self._stop.wait())
         return False
 
     async def _wind_up(self, helpers: list[asyncio.Task[None]]) -> None:
@@ -325,7 +326,7 @@ class Worker:
         pending = {runner for runner in runners if not runner.done()}
         if pending:
             forced = asyncio.create_task(self._force.wait())
-            await _all_or_first(pending, forced, self.options.grace_seconds)
+            await all_or_first(pending, forced, self.options.grace_seconds)
             forced.cancel()
         for run in list(self._runs.values()):
             run.stop(StopReason.RELEASE)
@@ -358,18 +359,7 @@ class Worker:
 
     async def _pause(self, seconds: float) -> None:
         assert self._stop is not None  # noqa: S101 - set by `run`
-        await self._first_of(asyncio.sleep(seconds), self._stop.wait())
-
-    async def _first_of(self, *waits: Coroutine[Any, Any, Any]) -> None:
-        """Return when the first is done; the others are cancelled."""
-        tasks = [asyncio.ensure_future(item) for item in waits]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
+        await first_of(asyncio.sleep(seconds), self._stop.wait())
 
     def _resolve(self, name: str) -> Callee:
         task = self.app.registry.resolve(name, self.options.allow_modules)
@@ -382,21 +372,6 @@ _FINAL_EVENTS = {
     TaskStatus.CANCELLED: EventType.CANCELLED,
     TaskStatus.EXPIRED: EventType.EXPIRED,
 }
-
-
-async def _all_or_first(
-    pending: set[asyncio.Task[Any]], forced: asyncio.Task[Any], seconds: float
-) -> None:
-    """Wait until all of `pending` are done, `forced` is, or time is up."""
-    ends_at = time.monotonic() + seconds
-    while pending and not forced.done():
-        left = ends_at - time.monotonic()
-        if left <= 0:
-            return
-        _, pending = await asyncio.wait(
-            {*pending, forced}, timeout=left, return_when=asyncio.FIRST_COMPLETED
-        )
-        pending.discard(forced)
 
 
 def _fresh_id() -> str:
