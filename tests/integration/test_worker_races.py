@@ -252,9 +252,9 @@ async def test_what_was_claimed_ahead_in_vain_is_given_back() -> None:
     async def short() -> None: ...
 
     @app.task
-    async def long() -> str | None:
+    async def long() -> str:
         await release.wait()
-        return current_task().worker_id
+        return str(current_task().worker_id)
 
     async with app:
         working = [asyncio.create_task(first.run())]
