@@ -12,11 +12,14 @@ import pytest
 from omniq.exceptions import (
     StorageUnavailableError,
 )
-from omniq.models import Task, TaskStatus
+from omniq.models import EventType, Task, TaskEvent, TaskStatus
 from omniq.storage.base import BaseQueue
 from omniq.storage.nats import (
+    NATSEventStorage,
     NATSQueue,
+    NATSServer,
 )
+from omniq.storage.nats.frames import Frame
 from omniq.testing.waiting import wait_until
 from tests.servers.nats import namespace, nats_url, running_nats
 from tests.servers.proxy import Proxy, proxy
@@ -45,6 +48,37 @@ class TestConnections:
             between.replies_to_lose = 1
             assert await queue.enqueue(task("a", **fields)) == "a"
             assert await queue.counts() == {"default": {TaskStatus.PENDING: 2}}
+
+    async def test_a_lost_reply_makes_exactly_one_task_of_a_logged_one(self) -> None:
+        """Its event, sent in the same breath, is told at least once."""
+        async with proxy(shared_port()) as between:
+            server = NATSServer(f"nats://127.0.0.1:{between.port}", namespace=namespace())
+            queue, events = NATSQueue(server=server), NATSEventStorage(server=server)
+            async with queue, events:
+                for lost in (0, 1):
+                    one = task()
+                    event = TaskEvent(task_id=one.id, event_type=EventType.ENQUEUED)
+                    between.replies_to_lose = lost
+                    assert await queue.insert_logged([one], [event], events) == [(one.id, True)]
+                    told = await events.get_events(one.id)
+                    assert told in ([event], [event] * (1 + lost))
+
+                assert await queue.counts() == {"default": {TaskStatus.PENDING: 2}}
+
+    async def test_a_stream_of_events_that_is_gone_is_made_anew_for_a_logged_task(self) -> None:
+        """Somebody deleted the history: the task is stored once, and its event in a new stream."""
+        server = NATSServer(nats_url(), namespace=(space := namespace()))
+        queue, events = NATSQueue(server=server), NATSEventStorage(server=server)
+        async with queue, events:
+            gone = Frame(f"$JS.API.STREAM.DELETE.{space}_events")
+            await server.call(lambda wire: wire.ask([gone]))
+            one = task()
+            event = TaskEvent(task_id=one.id, event_type=EventType.ENQUEUED)
+
+            assert await queue.insert_logged([one], [event], events) == [(one.id, True)]
+
+            assert await events.get_events(one.id) == [event]
+            assert await queue.counts() == {"default": {TaskStatus.PENDING: 1}}
 
     async def test_a_lost_reply_of_a_settle_is_still_a_success(self) -> None:
         """The repeated swap recognises its own work, even one that went back to the queue."""

@@ -23,7 +23,7 @@ from omniq.storage.nats.answers import Stored
 from omniq.storage.nats.component import NATSComponent, server_of, token
 from omniq.storage.nats.cursor import PAGE
 from omniq.storage.nats.frames import Frame
-from omniq.storage.nats.jetstream import Stream
+from omniq.storage.nats.jetstream import Addressed, Stream
 from omniq.storage.nats.link import NATSServer
 
 LATE = timedelta(seconds=1)
@@ -80,11 +80,19 @@ class NATSEventStorage(NATSComponent, BaseEventStorage):
         )
         self._codec = RecordCodec(EventRecord, ("details",), format=serialization_format)
 
-    async def _append(self, events: list[TaskEvent]) -> None:
+    def is_kept_on(self, server: NATSServer) -> bool:
+        """Whether this very handle leads to the events."""
+        return self._server is server
+
+    def appending(self, events: Sequence[TaskEvent]) -> Addressed:
+        """Return the messages that store events, for whoever sends them with others."""
         now = utcnow()
-        await self.stream.publish(
-            [Frame(self._subject(event, now), self._encoded(event)) for event in events]
-        )
+        frames = [Frame(self._subject(event, now), self._encoded(event)) for event in events]
+        return Addressed(self.stream, frames)
+
+    async def _append(self, events: list[TaskEvent]) -> None:
+        stream, frames = self.appending(events)
+        await stream.publish(frames)
 
     async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:
         if where.task_id is not None:

@@ -11,7 +11,7 @@ from omniq.exceptions import CapabilityError, StaleTaskError
 from omniq.models.task import Task, TaskStatus
 from omniq.storage.nats.dependants import Dependants, final_of
 from omniq.storage.nats.frames import Frame, lines
-from omniq.storage.nats.jetstream import EXPECTED
+from omniq.storage.nats.jetstream import EXPECTED, Addressed
 from omniq.storage.nats.records import Record, head_of
 from omniq.storage.nats.shelf import ATTEMPTS, Shelf, Write
 from omniq.storage.taskstore import Inserted
@@ -28,6 +28,14 @@ class Inserts:
         self._dependants = dependants
         self._named: set[str] = set()
 
+    async def insert_plain(
+        self, tasks: Sequence[Task], now: datetime, also: Addressed
+    ) -> list[Inserted]:
+        """Store tasks without keys and parents, and messages of another stream with them."""
+        requests = [self._shelf.codec.request(task) for task in tasks]
+        await self._name_queues({task.queue_name for task in tasks})
+        return await self._insert_plain(tasks, requests, now, also)
+
     async def insert(self, tasks: Sequence[Task], now: datetime) -> list[Inserted]:
         """Store tasks; see `TaskStore.insert`."""
         requests = [self._shelf.codec.request(task) for task in tasks]
@@ -35,7 +43,7 @@ class Inserts:
         answers: list[Inserted] = []
         start = 0
         for place, task in enumerate(tasks):
-            if task.depends_on or (task.unique_key is not None and not task.is_final):
+            if is_bound(task):
                 answers += await self._insert_plain(tasks[start:place], requests[start:], now)
                 answers.append(await self._insert_bound(task, requests[place], now))
                 start = place + 1
@@ -43,7 +51,11 @@ class Inserts:
         return answers
 
     async def _insert_plain(
-        self, tasks: Sequence[Task], requests: Sequence[bytes], now: datetime
+        self,
+        tasks: Sequence[Task],
+        requests: Sequence[bytes],
+        now: datetime,
+        also: Addressed | None = None,
     ) -> list[Inserted]:
         if not tasks:
             return []
@@ -51,7 +63,7 @@ class Inserts:
         for task, request in zip(tasks, requests, strict=False):
             head = head_of(lifecycle.admit(task, {}, now), [])
             writes.append(Write(None, head, request, task.queue_name, task.id))
-        stored = await self._shelf.write(writes)
+        stored = await self._shelf.write(writes, also)
         await self._dependants.announce(final_of([one for one in stored if one is not None]))
         return [
             Inserted(task.id, record is not None)
@@ -119,6 +131,11 @@ class Inserts:
             frames = [Frame(self._shelf.places.name(queue)) for queue in sorted(unknown)]
             await self._shelf.stream.publish(frames)
             self._named |= unknown
+
+
+def is_bound(task: Task) -> bool:
+    """Whether a new task is stored together with others: its key, the edges to its parents."""
+    return bool(task.depends_on) or (task.unique_key is not None and not task.is_final)
 
 
 async def key_holder(shelf: Shelf, queue: str, key: str) -> tuple[int, str | None]:

@@ -14,7 +14,7 @@ import base64
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from omniq.exceptions import PayloadTooLargeError, SchemaError, StorageError
@@ -106,6 +106,24 @@ class Stream:
         await self._prepare(frames)
         answers = await self._ask(frames)
         return [self._sequence(answer) for answer in answers]
+
+    async def publish_both(self, frames: Sequence[Frame], other: Addressed) -> list[int]:
+        """Do as `publish`, and store messages of another stream in the same round trip.
+
+        Each message stands for itself: should one be refused, all others may be stored.
+        """
+        stream, others = other
+        await self._prepare(frames)
+        await stream._prepare(others)
+
+        def work(wire: Wire) -> Awaitable[list[Delivery]]:
+            return wire.ask([*frames, *others])
+
+        answers = await self._server.call(work, items=len(frames) + len(others))
+        sequences = [self._sequence(answer) for answer in answers[: len(frames)]]
+        for answer in answers[len(frames) :]:
+            stream._sequence(answer)
+        return sequences
 
     async def publish_together(self, frames: Sequence[Frame]) -> int:
         """Store up to 1000 messages, all or none; return the last sequence, 0 if refused.
@@ -400,3 +418,10 @@ class Stream:
 
     def _refused(self, problem: Problem, what: str) -> StorageError:
         return errors.refused(problem, str(self._server), what)
+
+
+class Addressed(NamedTuple):
+    """Messages, and the stream that is to store them."""
+
+    stream: Stream
+    frames: Sequence[Frame]

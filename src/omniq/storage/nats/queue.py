@@ -13,15 +13,18 @@ from typing import Unpack
 from omniq.clock import from_micros, utcnow
 from omniq.exceptions import StorageError
 from omniq.loops import PerLoop
+from omniq.models.event import TaskEvent
 from omniq.models.task import Task, TaskStatus
 from omniq.serialization import SerializationFormat
+from omniq.storage.events import BaseEventStorage
 from omniq.storage.nats.address import NATSOptions
 from omniq.storage.nats.changes import Changes
 from omniq.storage.nats.claims import Claims, Wish
 from omniq.storage.nats.component import NATSComponent, server_of
 from omniq.storage.nats.dependants import Dependants
+from omniq.storage.nats.events import NATSEventStorage
 from omniq.storage.nats.frames import Frame
-from omniq.storage.nats.inserts import Inserts
+from omniq.storage.nats.inserts import Inserts, is_bound
 from omniq.storage.nats.link import NATSServer
 from omniq.storage.nats.listing import Listing
 from omniq.storage.nats.places import GROUPS, PAUSED, READY, TIMED, Places
@@ -91,6 +94,23 @@ class NATSQueue(NATSComponent, BaseQueue):
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         return await self._newcomers.insert(tasks, now or utcnow())
+
+    def logs_with(self, events: BaseEventStorage) -> bool:
+        """Whether both are on this server."""
+        return isinstance(events, NATSEventStorage) and events.is_kept_on(self._server)
+
+    async def _insert_logged(
+        self, tasks: list[Task], events: list[TaskEvent], storage: BaseEventStorage
+    ) -> list[Inserted]:
+        """Store tasks and their events in one round trip.
+
+        Events are stored of tasks too whose ids were taken. When answers get lost, they may double.
+        """
+        if not isinstance(storage, NATSEventStorage) or any(map(is_bound, tasks)):
+            return await super()._insert_logged(tasks, events, storage)
+        if not self.logs_with(storage):
+            return await super()._insert_logged(tasks, events, storage)
+        return await self._newcomers.insert_plain(tasks, utcnow(), storage.appending(events))
 
     async def _claim(
         self,

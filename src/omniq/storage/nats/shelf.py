@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from secrets import token_hex
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from omniq.clock import from_micros, utcnow
 from omniq.exceptions import StaleTaskError, StorageUnavailableError
 from omniq.models.task import Task, TaskStatus
 from omniq.storage.nats.frames import Frame
-from omniq.storage.nats.jetstream import EXPECTED, Stream
+from omniq.storage.nats.jetstream import EXPECTED, Addressed, Stream
 from omniq.storage.nats.link import NATSServer
 from omniq.storage.nats.places import NEVER, READY, TIMED, WAITS, Place, Places, first_place
 from omniq.storage.nats.records import Head, Record, TaskCodec, data_of, head_after
@@ -120,10 +121,13 @@ class Shelf:
             subjects += await self.stream.subjects(self.places.anywhere(record.place.task_id))
         return [self.codec.record(one) for one in await self.stream.last(subjects)]
 
-    async def write(self, writes: Sequence[Write]) -> list[Record | None]:
+    async def write(
+        self, writes: Sequence[Write], also: Addressed | None = None
+    ) -> list[Record | None]:
         """Store records, each if nobody changed its task meanwhile; None for those who lost.
 
-        When the answer gets lost, all are sent once more, and what stands already is recognised.
+        When the answer gets lost, all are sent once more, and what stands already is recognised;
+        `also`, messages of another stream sent with them, may double.
         """
         if not writes:
             return []
@@ -133,10 +137,13 @@ class Shelf:
         frames = [
             self._frame(write, place, now) for write, place in zip(writes, places, strict=True)
         ]
+        publish = self.stream.publish
+        if also is not None:
+            publish = partial(self.stream.publish_both, other=also)
         try:
-            sequences, known = await self.stream.publish(frames), dict[str, Record]()
+            sequences, known = await publish(frames), dict[str, Record]()
         except StorageUnavailableError:
-            sequences = await self.stream.publish(frames)
+            sequences = await publish(frames)
             known = await self._standing(writes, sequences)
         answers: list[Record | None] = []
         for write, place, sequence in zip(writes, places, sequences, strict=True):
