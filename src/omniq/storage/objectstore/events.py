@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import NamedTuple
 from uuid import uuid4
@@ -17,12 +17,14 @@ from uuid import uuid4
 from omniq.clock import to_micros, utcnow
 from omniq.exceptions import SerializationError
 from omniq.models.event import TaskEvent
+from omniq.models.finding import Finding
 from omniq.serialization import SerializationFormat
 from omniq.storage.events import BaseEventStorage, EventFilter
 from omniq.storage.file.codec import Compression, FileCodec
 from omniq.storage.file.events import EventLine
 from omniq.storage.file.location import check_folder_name
 from omniq.storage.objectstore.component import ObjectComponent
+from omniq.storage.objectstore.damages import Damages
 from omniq.storage.objectstore.driver import ABSENT, PAGE, ObjectDriver, Stored
 from omniq.storage.objectstore.together import commonprefix, together
 
@@ -30,6 +32,9 @@ logger = logging.getLogger("omniq.storage.objectstore")
 
 DAY_MICROS = 86_400_000_000
 READ_AT_ONCE = 64
+MANY = 500
+RECENT = timedelta(hours=1)
+"""How many batches the doctor reads, and written in which time."""
 _SUFFIX = ".jsonl"
 
 
@@ -78,6 +83,7 @@ class ObjectEventStorage(ObjectComponent, BaseEventStorage):
         ObjectComponent.__init__(self, driver)
         BaseEventStorage.__init__(self)
         self._folder = f"{check_folder_name('events_dir', events_dir)}/"
+        self._damages = Damages(driver, self._folder.rstrip("/"))
         self._written = 0
         self._codec = FileCodec(
             EventLine, ("details",), format=serialization_format, compression=compression
@@ -110,6 +116,19 @@ class ObjectEventStorage(ObjectComponent, BaseEventStorage):
             found = found[-limit:] if newest else found[:limit]
         return [one.event for one in found]
 
+    async def _findings(self) -> list[Finding]:
+        """Read what was logged lately, within bounds, and report what cannot be read."""
+        now = utcnow()
+        day = f"{self._folder}{_day(now)}/"
+        start = f"{day}{to_micros(now - RECENT):016d}"
+        entries = await self._driver.list(day, after=start, limit=MANY)
+        segments = [one for one in (self._segment(entry.key) for entry in entries) if one]
+        for n in range(0, len(segments), READ_AT_ONCE):
+            part = segments[n : n + READ_AT_ONCE]
+            await together(self._matching(one, EventFilter()) for one in part)
+        hint = "it hides no other: look at the object, then delete it, or wait until it is purged"
+        return await self._damages.findings(repr(self), hint)
+
     async def _purge(self, before: datetime, limit: int) -> int:
         deleted = 0
         async for segment in self._segments(EventFilter(until=before)):
@@ -123,10 +142,14 @@ class ObjectEventStorage(ObjectComponent, BaseEventStorage):
         stored = await self._driver.get(segment.key)
         if stored is None:
             return 0
-        lines = stored.data.splitlines()
-        old = sorted((one for one in self._read(segment, stored) if one.at < before), key=_place)
+        found = list(self._read(segment, stored))
+        old = sorted((one for one in found if one.at < before), key=_place)
         doomed = {one.line for one in old[:most]}
-        kept = [line for n, line in enumerate(lines) if n not in doomed]
+        lines = enumerate(stored.data.splitlines())
+        kept = [line for n, line in lines if n not in doomed]
+        if kept and len(doomed) == len(found) and segment.last < to_micros(before):
+            await self._damages.set_aside(segment.key, b"\n".join(kept) + b"\n")
+            kept.clear()
         if not kept:
             is_done = await self._driver.remove(segment.key, stored.version)
         elif doomed:
@@ -167,6 +190,7 @@ class ObjectEventStorage(ObjectComponent, BaseEventStorage):
             try:
                 event = _event(self._codec.decode(line))
             except SerializationError as error:
+                self._damages.note(f"line {n + 1} of {segment.key}", error.problem)
                 logger.warning("skipped a line of %s in %s: %s", segment.key, self._driver, error)
                 continue
             yield Found(event.timestamp, segment.written, n, event)

@@ -9,33 +9,27 @@ from functools import partial
 from itertools import islice
 from threading import Lock
 
-import msgspec
-
 from omniq import lifecycle
 from omniq.exceptions import PayloadTooLargeError
-from omniq.models.finding import Finding, broken, fine, risk
 from omniq.models.task import Task
 from omniq.serialization import SerializationFormat
-from omniq.storage.component import Capabilities
-from omniq.storage.file.codec import Compression, FileCodec
+from omniq.storage.file.codec import Compression
 from omniq.storage.file.location import check_folder_name
 from omniq.storage.memory.table import encoded
 from omniq.storage.memory.waiters import Waiters
 from omniq.storage.objectstore.driver import ObjectDriver
 from omniq.storage.objectstore.leaves import TaskLeaves, readable
-from omniq.storage.objectstore.poller import LONGEST_SECONDS
+from omniq.storage.objectstore.logged import LoggedComponent, codec_of, frugal
 from omniq.storage.objectstore.service import LogService
 from omniq.storage.objectstore.taskstate import Row, TaskLogState, row
 from omniq.storage.queue import BaseQueue
 from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
 
-LEASE_SECONDS = 60.0
-HEARTBEAT_SECONDS = 10.0
 MOST_BYTES = 32 << 20
 """The arguments of all tasks of one call: they are one object."""
 
 
-class ObjectQueue(BaseQueue):
+class ObjectQueue(LoggedComponent, BaseQueue):
     """Tasks in an object store, shared by any number of processes of any number of machines.
 
     The truth is a log of objects, ``<base_dir>/tasks/.log/``. Every process keeps all tasks in
@@ -59,32 +53,17 @@ class ObjectQueue(BaseQueue):
         tree: bool = True,
     ) -> None:
         super().__init__()
-        self.capabilities = frugal(driver.capabilities)
-        self._codec = FileCodec(
-            Task,
-            ("args", "kwargs", "metadata"),
-            format=serialization_format,
-            compression=compression,
-        )
+        self.capabilities = frugal(driver)
+        self._codec = codec_of(Task, serialization_format, compression)
         folder = check_folder_name("tasks_dir", tasks_dir)
         leaves = TaskLeaves(self._codec) if tree else None
         self._log = LogService(driver, folder, self._new_state, keeps_time=True, leaves=leaves)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self._log)!r})"
 
     def _new_state(self) -> TaskLogState:
         """Return an empty state, and wake from now on who waits for that one."""
         lock = Lock()
         self._arrivals, self._ends = Waiters(lock), Waiters(lock)
         return TaskLogState(self._arrivals.announce, self._ends.announce)
-
-    async def _open(self) -> None:
-        await self._log.open()
-        self.capabilities = frugal(self._log.driver.capabilities)
-
-    async def _close(self) -> None:
-        await self._log.close()
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         datas = [encoded(task, self._codec) for task in tasks]
@@ -211,47 +190,3 @@ class ObjectQueue(BaseQueue):
 
     async def _store_time(self) -> datetime | None:
         return self._log.now() if self._log.driver.is_conditional else None
-
-    async def _findings(self) -> list[Finding]:
-        return [self._conditions(), *await self._damages()]
-
-    def _conditions(self) -> Finding:
-        """Say what the probe at the start has shown."""
-        if self._log.driver.is_conditional:
-            return fine(repr(self), "honours conditional writes: any number of workers may run")
-        return risk(
-            repr(self),
-            "does not honour conditional writes, so two workers would run the same task",
-            "run a single worker, or use S3, Google Cloud Storage, Azure or a server backend",
-        )
-
-    async def _damages(self) -> list[Finding]:
-        """Report what this process could not read, and what others set aside before."""
-        found = [
-            broken(
-                repr(self),
-                f"a record of {damage.key} is damaged: {damage.line[:200]!r}",
-                "its task may be lost: enqueue it again; all others are there",
-            )
-            for damage in self._log.damages
-        ]
-        keys = [] if found else await self._log.set_aside()
-        if keys:
-            found.append(
-                risk(
-                    repr(self),
-                    f"{len(keys):,} damaged records were set aside: {', '.join(keys[:3])}",
-                    "look at them; enqueue anew what is worth it, then delete the objects",
-                )
-            )
-        return found
-
-
-def frugal(capabilities: Capabilities) -> Capabilities:
-    """Return what a store of objects promises, where each request costs time and money."""
-    return msgspec.structs.replace(
-        capabilities,
-        lease_seconds=LEASE_SECONDS,
-        heartbeat_seconds=HEARTBEAT_SECONDS,
-        poll_seconds=LONGEST_SECONDS,
-    )

@@ -15,11 +15,13 @@ from typing import NamedTuple
 
 from omniq.clock import utcnow
 from omniq.exceptions import SerializationError, StorageUnavailableError
+from omniq.models.finding import Finding
 from omniq.models.result import ResultStatus, TaskResult
 from omniq.serialization import MAX_RESULT_BYTES, SerializationFormat
 from omniq.storage.file.codec import Compression, FileCodec
 from omniq.storage.file.location import check_folder_name
 from omniq.storage.objectstore.component import ObjectComponent
+from omniq.storage.objectstore.damages import Damages
 from omniq.storage.objectstore.driver import ABSENT, PAGE, Entry, ObjectDriver, Stored
 from omniq.storage.objectstore.expiries import Expiries, Expiry
 from omniq.storage.objectstore.known import KnownObjects
@@ -30,6 +32,9 @@ logger = logging.getLogger("omniq.storage.objectstore")
 
 FOLDERS = tuple(status.value for status in ResultStatus)
 TRIES = 50
+MANY = 500
+"""How many of each kind the doctor reads."""
+READ_AT_ONCE = 64
 LIST_FROM = 13
 """From so many keys on, one listing costs less than asking for each."""
 _POLL_SECONDS = (0.05, 1.0)
@@ -39,6 +44,7 @@ class Standing(NamedTuple):
     """A result as it was found, and where."""
 
     key: str
+    data: bytes
     version: str
     result: TaskResult | None
     """None if it is damaged."""
@@ -65,6 +71,7 @@ class ObjectResultStorage(ObjectComponent, BaseResultStorage):
         BaseResultStorage.__init__(self)
         self._folder = check_folder_name("results_dir", results_dir)
         self._known = KnownObjects()
+        self._damages = Damages(driver, self._folder)
         self._expiries = Expiries(driver, f"{self._folder}/.expiry/")
         self._codec = FileCodec(
             TaskResult,
@@ -205,11 +212,31 @@ class ObjectResultStorage(ObjectComponent, BaseResultStorage):
 
         async def is_deleted(expiry: Expiry) -> bool:
             standing = await self._standing(expiry.key)
-            if standing is None or standing.result is None or _lives(standing, moment):
+            if standing is None or _lives(standing, moment):
                 return False
+            if standing.result is None:
+                await self._damages.set_aside(expiry.key, standing.data)
             return await self._driver.remove(expiry.key, standing.version)
 
         return await self._expiries.purge(moment, limit, is_deleted)
+
+    async def _findings(self) -> list[Finding]:
+        """Read what is there, a page at most, and report what cannot be read."""
+        lists = await together(self._listed(folder, "", MANY) for folder in FOLDERS)
+        entries = [entry for found in lists for entry in found]
+        for start in range(0, len(entries), READ_AT_ONCE):
+            part = entries[start : start + READ_AT_ONCE]
+            read = await together(map(self._read, part))
+            for entry, stored in zip(part, read, strict=True):
+                self._check(entry.key, stored)
+        hint = "run its task again, which replaces it, or delete it: `omniq tasks retry ID`"
+        return await self._damages.findings(repr(self), hint)
+
+    def _check(self, key: str, stored: Stored | None) -> None:
+        """Note whether an object is a result."""
+        self._damages.forget(key)
+        if stored is not None:
+            self._decoded(key, stored)
 
     async def _tolerant(
         self, task_id: str, entries: list[Entry], now: datetime
@@ -247,12 +274,13 @@ class ObjectResultStorage(ObjectComponent, BaseResultStorage):
 
     async def _standing(self, key: str, is_there: bool = True) -> Standing | None:
         stored = await self._driver.get(key) if is_there else None
-        return None if stored is None else Standing(key, stored.version, self._decoded(stored))
+        return None if stored is None else Standing(key, *stored, self._decoded(key, stored))
 
-    def _decoded(self, stored: Stored) -> TaskResult | None:
+    def _decoded(self, key: str, stored: Stored) -> TaskResult | None:
         try:
             result: TaskResult = self._codec.decode(stored.data)
-        except SerializationError:
+        except SerializationError as error:
+            self._damages.note(key, error.problem)
             return None  # damaged: may be replaced
         return result
 

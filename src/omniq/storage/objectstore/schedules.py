@@ -7,11 +7,11 @@ import logging
 from omniq.exceptions import SerializationError
 from omniq.models.schedule import Schedule
 from omniq.serialization import SerializationFormat
-from omniq.storage.file.codec import Compression, FileCodec
+from omniq.storage.file.codec import Compression
 from omniq.storage.file.location import check_folder_name
 from omniq.storage.objectstore.driver import ObjectDriver
 from omniq.storage.objectstore.leaves import ScheduleLeaves
-from omniq.storage.objectstore.queue import frugal
+from omniq.storage.objectstore.logged import LoggedComponent, codec_of, frugal
 from omniq.storage.objectstore.schedulestate import ScheduleLogState
 from omniq.storage.objectstore.service import LogService
 from omniq.storage.schedules import BaseScheduleStorage, fence
@@ -19,7 +19,7 @@ from omniq.storage.schedules import BaseScheduleStorage, fence
 logger = logging.getLogger("omniq.storage.objectstore")
 
 
-class ObjectScheduleStorage(BaseScheduleStorage):
+class ObjectScheduleStorage(LoggedComponent, BaseScheduleStorage):
     """Schedules in an object store, shared by any number of processes and machines.
 
     The truth is a log of objects, ``<base_dir>/schedules/.log/``. Arguments as those of
@@ -36,26 +36,11 @@ class ObjectScheduleStorage(BaseScheduleStorage):
         tree: bool = True,
     ) -> None:
         super().__init__()
-        self.capabilities = frugal(driver.capabilities)
-        self._codec = FileCodec(
-            Schedule,
-            ("args", "kwargs", "metadata"),
-            format=serialization_format,
-            compression=compression,
-        )
+        self.capabilities = frugal(driver)
+        self._codec = codec_of(Schedule, serialization_format, compression)
         folder = check_folder_name("schedules_dir", schedules_dir)
         leaves = ScheduleLeaves(self._codec) if tree else None
         self._log = LogService(driver, folder, ScheduleLogState, leaves=leaves)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self._log)!r})"
-
-    async def _open(self) -> None:
-        await self._log.open()
-        self.capabilities = frugal(self._log.driver.capabilities)
-
-    async def _close(self) -> None:
-        await self._log.close()
 
     async def _save(self, schedule: Schedule) -> None:
         text = self._codec.encode(schedule)

@@ -19,7 +19,7 @@ from omniq.storage.objectstore.logstate import LogState
 from omniq.storage.objectstore.loopthread import LoopThread, StoppedError
 from omniq.storage.objectstore.poller import Poller
 from omniq.storage.objectstore.publisher import Publisher
-from omniq.storage.objectstore.tree import Tree
+from omniq.storage.objectstore.tree import Tree, published
 
 LEAST_OFFSET = timedelta(seconds=2)
 """Stores tell when an object was written in whole seconds: less than this is no difference."""
@@ -49,7 +49,7 @@ class LogService(Generic[S]):
         leaves: Leaves[Any] | None = None,
     ) -> None:
         self.driver = driver
-        self._folder = folder
+        self.folder = folder
         self._make_state = make_state
         self._keeps_time = keeps_time
         self._leaves = leaves
@@ -57,16 +57,22 @@ class LogService(Generic[S]):
         self._forget()
 
     def __repr__(self) -> str:
-        return f"{self.driver}/{self._folder}"
+        return f"{self.driver}/{self.folder}"
 
     @property
     def damages(self) -> list[Damage]:
         """The records that cannot be read, as far as this process met them."""
         return [] if self._session is None else list(self._session.log.damages)
 
-    async def set_aside(self) -> list[str]:
-        """Return the keys of records that could not be read, whoever met them; a page at most."""
-        return [entry.key for entry in await self.driver.list(f"{self._folder}/.damaged/")]
+    @property
+    def has_tree(self) -> bool:
+        """Whether this process takes part in publishing the tree."""
+        return self._leaves is not None
+
+    async def progress(self) -> tuple[int, int | None]:
+        """Return the last commit known here, and the last one in the tree, if there is one."""
+        seq = 0 if self._session is None else self._session.log.seq
+        return seq, await published(self.driver, self.folder)
 
     def now(self) -> datetime:
         """Return the time by the clock of the store."""
@@ -142,9 +148,7 @@ class LogService(Generic[S]):
             self._forget()
         with self._guard:
             if self._session is None:
-                self._session = _Session(
-                    self.driver, self._folder, self._make_state(), self._leaves
-                )
+                self._session = _Session(self.driver, self.folder, self._make_state(), self._leaves)
             return self._session
 
     async def _end(self, session: _Session[S]) -> None:
