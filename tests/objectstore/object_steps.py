@@ -47,8 +47,8 @@ def die_after(driver: ObjectDriver, step: int) -> None:
     left = [step]
     answered = driver._answered  # pyright: ignore[reportPrivateUsage] - all requests pass through it
 
-    async def counted(what: str, work: Callable[[], Awaitable[Any]]) -> Any:
-        answer = await answered(what, work)
+    async def counted(what: str, work: Callable[[], Awaitable[Any]], seconds: float) -> Any:
+        answer = await answered(what, work, seconds)
         left[0] -= 1
         if left[0] == 0:
             os._exit(DEAD)

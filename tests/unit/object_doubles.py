@@ -68,7 +68,7 @@ class DictDriver(ObjectDriver):
 
     async def close(self, user: object = None) -> None: ...
 
-    async def get(self, key: str) -> Stored | None:
+    async def get(self, key: str, *, size: int = 0) -> Stored | None:
         await self._at("get", key)
         found = self.store.objects.get(key)
         await self.after("get", key)

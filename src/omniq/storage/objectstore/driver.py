@@ -29,6 +29,12 @@ from omniq.exceptions import ConfigError, StorageError, StorageUnavailableError
 from omniq.storage.component import Capabilities
 from omniq.storage.file.location import Location
 from omniq.storage.objectstore.alone import lock_of, warn_once
+from omniq.storage.objectstore.deadlines import (
+    CALL_SECONDS,
+    CONNECT_SECONDS,
+    REQUEST_SECONDS,
+    allowed,
+)
 from omniq.storage.objectstore.errors import doubtful, unanswered
 from omniq.storage.objectstore.keys import check_key
 from omniq.storage.objectstore.together import together
@@ -38,10 +44,6 @@ T = TypeVar("T")
 ABSENT: Final = ""
 """The version of an object that is not there."""
 PAGE = 1000
-REQUEST_SECONDS = 15.0
-CALL_SECONDS = 40.0
-CONNECT_SECONDS = 60.0
-"""The packages of the stores take seconds to import, and may look for credentials in a network."""
 PARALLEL = 32
 TRIES = 5
 PROBE = ".omniq-probe"
@@ -84,8 +86,8 @@ class ObjectDriver(ABC):
 
     Args:
         location: bucket and path, with the options of its file system.
-        request_seconds: how long one request may take.
-        call_seconds: how long a request and its repetitions may take altogether.
+        request_seconds: how long one request may take, beside the time its bytes need.
+        call_seconds: how long a request and its repetitions may take altogether, likewise.
         parallel: requests under way at once.
     """
 
@@ -140,10 +142,15 @@ class ObjectDriver(ABC):
         if not self._users and self._pid == os.getpid():
             await self._on_loop(self._closed())
 
-    async def get(self, key: str) -> Stored | None:
-        """Return an object, or None where there is none."""
+    async def get(self, key: str, *, size: int = 0) -> Stored | None:
+        """Return an object, or None where there is none.
+
+        Args:
+            key: where.
+            size: how large it is, where that is known: a large one takes its time.
+        """
         check_key(key)
-        return await self._on_loop(self._repeated("get", key, partial(self._get, key)))
+        return await self._on_loop(self._repeated("get", key, partial(self._get, key), size))
 
     async def put(self, key: str, data: bytes, *, expected: str | None = None) -> str | None:
         """Write an object; return its new version, or None if it was not as expected.
@@ -160,7 +167,7 @@ class ObjectDriver(ABC):
         check_key(key)
         work = partial(self._put, key, data, None)
         if expected is None:
-            return await self._on_loop(self._repeated("put", key, work))
+            return await self._on_loop(self._repeated("put", key, work, len(data)))
         return await self._on_loop(self._put_expecting(key, data, expected))
 
     async def delete(self, keys: Sequence[str]) -> None:
@@ -288,10 +295,11 @@ class ObjectDriver(ABC):
         if not self.is_conditional:
             return await self._put_alone(key, data, expected)
         for attempt in range(TRIES):
-            version = await self._repeat("put", key, partial(self._put, key, data, expected))
+            size = len(data)
+            version = await self._repeat("put", key, partial(self._put, key, data, expected), size)
             if version is not None:
                 return version
-            standing = await self._repeat("get", key, partial(self._get, key))
+            standing = await self._repeat("get", key, partial(self._get, key), size)
             if standing is not None and standing.data == data:
                 return standing.version
             if _version(standing) != expected:
@@ -307,7 +315,7 @@ class ObjectDriver(ABC):
             standing = await self._repeat("get", key, partial(self._get, key))
             if _version(standing) != expected:
                 return None
-            return await self._repeat("put", key, partial(self._put, key, data, None))
+            return await self._repeat("put", key, partial(self._put, key, data, None), len(data))
 
     async def _remove_expecting(self, key: str, version: str) -> bool:
         await self._opened()
@@ -341,19 +349,25 @@ class ObjectDriver(ABC):
                 break
         return found[:limit]
 
-    async def _repeated(self, what: str, key: str, work: Callable[[], Awaitable[T]]) -> T:
+    async def _repeated(
+        self, what: str, key: str, work: Callable[[], Awaitable[T]], size: int = 0
+    ) -> T:
         await self._opened()
-        return await self._repeat(what, key, work)
+        return await self._repeat(what, key, work, size)
 
-    async def _repeat(self, what: str, key: str, work: Callable[[], Awaitable[T]]) -> T:
+    async def _repeat(
+        self, what: str, key: str, work: Callable[[], Awaitable[T]], size: int = 0
+    ) -> T:
         """Send a request, again and again while it may still succeed and there is time."""
-        ends_at = time.monotonic() + self._call_seconds
+        ends_at = time.monotonic() + allowed(self._call_seconds, size)
         attempt = 0
         while True:
             try:
                 async with self._slots:
                     self.requests[what] += 1
-                    return await self._answered(f"{what} {key}", work)
+                    seconds = allowed(self._request_seconds, size)
+                    seconds *= 2 if attempt and what == "get" else 1  # larger than anybody knew?
+                    return await self._answered(f"{what} {key}", work, seconds)
             except StorageUnavailableError as error:
                 attempt += 1
                 pause = _pause(attempt)
@@ -361,18 +375,15 @@ class ObjectDriver(ABC):
                     raise doubtful(error, what) from error.__cause__
             await asyncio.sleep(pause)
 
-    async def _answered(
-        self, what: str, work: Callable[[], Awaitable[T]], seconds: float | None = None
-    ) -> T:
+    async def _answered(self, what: str, work: Callable[[], Awaitable[T]], seconds: float) -> T:
         """Wait for an answer no longer than it may take. The only place that calls a library."""
-        most = seconds or self._request_seconds
         try:
-            async with asyncio.timeout(most):
+            async with asyncio.timeout(seconds):
                 return await work()
         except (StorageError, ConfigError):
             raise
         except TimeoutError as error:
-            raise unanswered(str(self), what, most) from error
+            raise unanswered(str(self), what, seconds) from error
         except Exception as error:
             raise self._translated(error, what) from error
 

@@ -79,7 +79,7 @@ def unreachable(error: BaseException, place: str, what: str) -> StorageError:
 def unanswered(place: str, what: str, seconds: float) -> StorageError:
     """Return our error for a request nobody answered."""
     return StorageUnavailableError(
-        f"{place}: {what} failed: no answer within {seconds:g} s; {MAYBE_DONE}"
+        f"{place}: {what} failed: no answer within {seconds:.3g} s; {MAYBE_DONE}"
     )
 
 

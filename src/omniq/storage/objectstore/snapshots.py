@@ -27,14 +27,17 @@ class Snapshots:
         self._segments = segments
         self._folder = folder
         self._trim_age = trim_age
+        self._sizes: dict[int, int] = {}
 
     async def numbers(self) -> list[int]:
         """Return the numbers of the snapshots there are, ascending."""
-        return [_number(entry) for entry in await self._entries()]
+        self._sizes = {_number(entry): entry.size for entry in await self._entries()}
+        return list(self._sizes)
 
     async def read(self, number: int) -> Content | None:
         """Return what is in a snapshot; None if it was deleted."""
-        stored = await self._driver.get(self.key(number))
+        size = self._sizes.get(number, 0)  # may be large: a deadline that knows
+        stored = await self._driver.get(self.key(number), size=size)
         return None if stored is None else unpack(stored.data)
 
     async def save(self, number: int, data: bytes) -> None:
