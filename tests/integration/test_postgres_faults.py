@@ -25,11 +25,11 @@ from omniq.storage.postgres import (
     PostgresEventStorage,
     PostgresQueue,
     client,
-    database,
     listener,
 )
 from omniq.storage.postgres import queue as queue_module
 from omniq.storage.postgres.claims import ClaimStatements
+from omniq.storage.postgres.client import PLANS
 from omniq.storage.postgres.schema import tables
 from omniq.storage.postgres.statements import WriteStatements
 from omniq.testing.waiting import wait_until
@@ -295,7 +295,7 @@ def _hot_statements(name: str) -> dict[str, str]:
 
 async def test_no_statement_ever_reads_a_whole_table(backend: PostgresBackend) -> None:
     """Planned on empty tables, as at the start of a program, they must suit full ones."""
-    connection = await asyncpg.connect(postgres_url(), server_settings=database.PLANS)
+    connection = await asyncpg.connect(postgres_url(), server_settings=PLANS)
     try:
         for name, query in _hot_statements(_schema(backend)).items():
             parameters = max(map(int, re.findall(r"\$(\d+)", query)))

@@ -139,6 +139,8 @@ def _end_dead(names: Tables) -> str:
 
     A lock that is got here is freed at the end of the statement; who else tries meanwhile takes
     the worker for alive and looks again later. The first look at a free lock only notes the time.
+    Answers with the dead, the queues they held tasks of, how many workers there were, and whether
+    any of them was missing.
     """
     return f"""
         WITH probed AS MATERIALIZED (
@@ -159,5 +161,7 @@ def _end_dead(names: Tables) -> str:
             FROM dead WHERE t.status = 'running' AND t.worker_id = dead.worker_id
             RETURNING t.queue
         )
-        SELECT ARRAY(SELECT worker_id FROM dead ORDER BY 1), ARRAY(SELECT DISTINCT queue FROM ended)
+        SELECT ARRAY(SELECT worker_id FROM dead ORDER BY 1),
+            ARRAY(SELECT DISTINCT queue FROM ended),
+            (SELECT count(*) FROM probed), EXISTS (SELECT FROM probed WHERE is_free)
     """  # noqa: S608

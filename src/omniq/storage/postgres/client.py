@@ -29,6 +29,17 @@ KEEP_ALIVE = {
     "TCP_USER_TIMEOUT": 20_000,
 }
 
+PLANS = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+"""Every statement is a few looks into indexes, whatever the statistics say at the moment: a plan
+made while a table was empty must not become a scan of all tasks when it has filled."""
+
 
 class Client:
     """A small pool. Belongs to the loop it was made in.

@@ -17,7 +17,7 @@ from omniq.clock import as_utc
 from omniq.exceptions import ConfigError, StorageUnavailableError
 from omniq.ids import new_token
 from omniq.models.finding import Finding, fine, risk
-from omniq.storage.postgres.client import Client, keep_alive, transaction
+from omniq.storage.postgres.client import PLANS, Client, keep_alive, transaction
 from omniq.storage.postgres.doctor import database_findings, hearing_findings
 from omniq.storage.postgres.errors import (
     AnswerLostError,
@@ -60,16 +60,6 @@ IDENTITY = """
     )) FROM pg_catalog.pg_database WHERE datname = current_database()
 """
 """Tells a database from every other, also from a copy of it on another server."""
-PLANS = {
-    "plan_cache_mode": "force_generic_plan",
-    "enable_seqscan": "off",
-    "enable_bitmapscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-    "jit": "off",
-}
-"""Every statement is a few looks into indexes, whatever the statistics say at the moment: a plan
-made while a table was empty must not become a scan of all tasks when it has filled."""
 
 
 class RunAgain(Exception):  # noqa: N818 - not an error: it never leaves `Database`
@@ -253,6 +243,14 @@ class Database:
         listener = self._here().listener
         listener.start()
         return listener
+
+    def heard(self) -> int | None:
+        """Return a number that is the same as long as nobody announced anything to do.
+
+        None where nothing listens in this loop at the moment: something may be missed.
+        """
+        parts = self._loops.get(asyncio.get_running_loop())
+        return self.waiters.heard if parts is not None and parts.listener.hears else None
 
     def all_listeners(self) -> list[Listener]:
         """Return the listeners of all loops."""

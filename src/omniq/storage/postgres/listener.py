@@ -1,8 +1,9 @@
 """The connection that listens, and holds the locks that say which workers live.
 
-One for each event loop that waits, made when first needed. It asks itself through the server for
-a sign of life every few seconds; once that fails or the server closes it, it is made anew, and
-everybody who waits looks for themselves, as something may have been missed in between.
+One for each event loop that waits, made when first needed. It sends itself a notification through
+the server at first, and now and then, and asks for a sign of life every few seconds. Once one of
+the two fails or the server closes it, it is made anew, and everybody who waits looks for
+themselves, as something may have been missed in between.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PING_SECONDS = 10.0
+PINGS_A_NOTIFICATION = 30
+"""One in so many pings is a notification: each wakes all who listen in the database."""
 PING_DEADLINE_SECONDS = 5.0
 GRACE_AFTER_BLOCKING_SECONDS = 0.1
 HOLD_SECONDS = 3.0
@@ -117,12 +120,13 @@ class Listener:
             await self._listen(connection, "final", self._channels.final)
             ping = _Ping(connection)
             await ping.prepare()
+            await ping.send()
             await self._update_locks(connection)
             self.hears = True
             self._waiters.look_again()
             while not connection.is_closed():
                 if not await self._change_within(PING_SECONDS):
-                    await ping.send()
+                    await ping.ask()
                 await self._update_locks(connection)
             raise ConnectionError("the server closed the connection that listens")
         finally:
@@ -175,10 +179,19 @@ class _Ping:
         self._connection = connection
         self._channel = f"omniq_ping_{new_token()}"
         self._heard = asyncio.Event()
+        self._number = 0
 
     async def prepare(self) -> None:
         """Start to listen to it."""
         await _in_time(self._connection.add_listener(self._channel, self._on_heard))
+
+    async def ask(self) -> None:
+        """Have the server answer, mostly without a notification. Raises TimeoutError if not."""
+        self._number += 1
+        if self._number % PINGS_A_NOTIFICATION == 0:
+            await self.send()
+        else:
+            await _in_time(self._connection.execute("SELECT 1"))
 
     async def send(self) -> None:
         """Send one and wait for it. Raises TimeoutError if it does not come back."""

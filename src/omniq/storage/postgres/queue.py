@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -27,9 +28,10 @@ from omniq.storage.base import (
 )
 from omniq.storage.joining import Caller
 from omniq.storage.postgres.callers import JoinedInserts
-from omniq.storage.postgres.claims import ClaimStatements
+from omniq.storage.postgres.claims import GRACE_SECONDS, ClaimStatements
 from omniq.storage.postgres.database import LONG_COMMAND_SECONDS, Database
 from omniq.storage.postgres.inserts import TaskInserts, are_fresh
+from omniq.storage.postgres.looks import Remembered
 from omniq.storage.postgres.rows import STATE_COLUMNS, columns, read_task, task_codec, whole_task
 from omniq.storage.postgres.statements import WriteStatements
 from omniq.storage.postgres.stores import PostgreSQLEventStorage, PostgreSQLResultStorage
@@ -45,6 +47,10 @@ POLL_SECONDS = 5.0
 POLL_UNHEARD_SECONDS = 1.0
 """The same while nothing listens."""
 DUE_MARGIN_SECONDS = 0.0005
+LOOK_SECONDS = 15.0
+"""How long the answer of a look holds at most, if nothing is announced meanwhile."""
+LONGEST_WATCH = 15
+"""Each of so many workers looks for dead ones once in so many seconds, up to this."""
 FIND_SECONDS = 60.0
 
 
@@ -79,6 +85,9 @@ class PostgreSQLQueue(BaseQueue):
         self._joined = JoinedInserts(self._db, self._inserts_of)
         self._writes = TaskWrites(self._db, self._codec, statements)
         self._claims = ClaimStatements(names)
+        self._due: Remembered[float | None] = Remembered(self._db, LOOK_SECONDS)
+        self._workers: set[str] = set()
+        self._bury_at = 0.0
         state = ", ".join(f"t.{name}" for name in STATE_COLUMNS)
         self._select = tuple(
             f"SELECT t.id, t.queue, t.func, p.data, {state} "  # noqa: S608 - checked names only
@@ -161,6 +170,8 @@ class PostgreSQLQueue(BaseQueue):
     ) -> list[Task]:
         values = (queues, worker_id, lease_token, limit, float(lease_seconds), now)
         rows = await self._db.fetch(self._claims.claim, *values)
+        if rows:
+            self._due.forget()  # these leases will end
         rows.sort(key=lambda row: row[0])
         return [self._claimed(row, worker_id, lease_token) for row in rows]
 
@@ -261,9 +272,13 @@ class PostgreSQLQueue(BaseQueue):
         return due
 
     async def _wait(self, queues: list[str], timeout: float) -> None:
-        async def look() -> float | None:
+        async def ask() -> float | None:
             pause: float | None = (await self._db.read(self._claims.pause, queues))[0][0]
-            return pause if not pause else pause + DUE_MARGIN_SECONDS
+            margin = DUE_MARGIN_SECONDS if pause else 0.0
+            return None if pause is None else time.monotonic() + pause + margin
+
+        async def look() -> float | None:
+            return _left(await self._due.get(tuple(queues), ask, _left))
 
         with self._db.waiters.register("ready", queues) as waiting:
             await self._sleep(waiting, look, timeout)
@@ -296,11 +311,13 @@ class PostgreSQLQueue(BaseQueue):
                 return
 
     async def _announce(self, worker_id: str) -> None:
+        self._workers.add(worker_id)
         listener = self._db.listener()
         if listener is not None:
             await listener.hold(worker_id)
 
     async def _withdraw(self, worker_id: str) -> None:
+        self._workers.discard(worker_id)
         for listener in self._db.all_listeners():
             listener.let_go(worker_id)
         if self._is_open and self._db.listens:
@@ -308,10 +325,20 @@ class PostgreSQLQueue(BaseQueue):
             await self._db.fetch(query, worker_id)
 
     async def _end_dead_leases(self) -> list[str]:
-        ((dead, queues),) = await self._db.fetch(self._claims.end_dead)
+        """Bury the dead. Workers share this: the more there are, the more seldom each looks."""
+        if self._workers and time.monotonic() < self._bury_at:
+            return []
+        ((dead, queues, workers, is_missing),) = await self._db.fetch(self._claims.end_dead)
+        share = min(max(workers, 2), LONGEST_WATCH) * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load
+        pause = min(share, GRACE_SECONDS) if is_missing else share - 1.0
+        self._bury_at = time.monotonic() + pause
         if queues:
             self._db.announce(dict.fromkeys(queues, True))
         return list(dead)
+
+
+def _left(due_at: float | None) -> float | None:
+    return None if due_at is None else max(0.0, due_at - time.monotonic())
 
 
 def _holds(found: dict[str, Task], lease: Lease) -> bool:

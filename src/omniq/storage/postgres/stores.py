@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
+from omniq.clock import utcnow
 from omniq.exceptions import SerializationError
 from omniq.models.event import TaskEvent
 from omniq.models.finding import Finding
@@ -29,9 +30,11 @@ from omniq.storage.base import (
     EventFilter,
 )
 from omniq.storage.postgres.database import Database
+from omniq.storage.postgres.looks import Remembered
 from omniq.storage.postgres.rows import batch, columns, stored_text, waves
 from omniq.storage.postgres.statements import store_results
 from omniq.storage.postgres.target import PostgresOptions
+from omniq.storage.postgres.wake import SCHEDULES
 from omniq.storage.schedules import fence
 
 if TYPE_CHECKING:
@@ -45,6 +48,9 @@ _EVENT_TYPES = {
     "message": "text",
     "details": "json",
 }
+SCHEDULES_SECONDS = 15.0
+"""How long it is remembered at most when the next schedule is due."""
+_CHANGED = {SCHEDULES: True}
 _TO_JSON = msgspec.json.Encoder()
 
 
@@ -242,6 +248,7 @@ class PostgreSQLScheduleStorage(_PostgresStorage, BaseScheduleStorage):
             Schedule, ("args", "kwargs", "metadata"), format=serialization_format
         )
         self._table = self._db.tables.schedule
+        self._due: Remembered[datetime | None] = Remembered(self._db, SCHEDULES_SECONDS)
 
     async def _save(self, schedule: Schedule) -> None:
         query = (
@@ -251,6 +258,7 @@ class PostgreSQLScheduleStorage(_PostgresStorage, BaseScheduleStorage):
             "data = excluded.data"
         )
         await self._db.fetch(query, *self._row(schedule))
+        self._db.announce(_CHANGED)
 
     def _row(self, schedule: Schedule) -> tuple[Any, ...]:
         return (
@@ -274,12 +282,19 @@ class PostgreSQLScheduleStorage(_PostgresStorage, BaseScheduleStorage):
 
     async def _next_due(self) -> datetime | None:
         query = f"SELECT min(next_run_at) FROM {self._table} WHERE status = 'active'"  # noqa: S608
-        due: datetime | None = (await self._db.read(query))[0][0]
-        return due
+
+        async def ask() -> datetime | None:
+            due: datetime | None = (await self._db.read(query))[0][0]
+            return due
+
+        return await self._due.get("schedules", ask, _pause_before)
 
     async def _delete(self, schedule_id: str) -> bool:
         query = f"DELETE FROM {self._table} WHERE id = $1 RETURNING 1"  # noqa: S608
-        return bool(await self._db.fetch(query, schedule_id))
+        is_gone = bool(await self._db.fetch(query, schedule_id))
+        if is_gone:
+            self._db.announce(_CHANGED)
+        return is_gone
 
     async def _replace(self, before: Schedule, after: Schedule) -> bool:
         query = f"SELECT data FROM {self._table} WHERE id = $1"  # noqa: S608
@@ -291,11 +306,18 @@ class PostgreSQLScheduleStorage(_PostgresStorage, BaseScheduleStorage):
             "WHERE id = $1 AND data = $6 RETURNING 1"
         )
         row = (before.id, *self._row(after)[1:])
-        return bool(await self._db.fetch(query, *row, found[0][0]))
+        is_replaced = bool(await self._db.fetch(query, *row, found[0][0]))
+        if is_replaced:
+            self._db.announce(_CHANGED)
+        return is_replaced
 
     async def _select(self, condition: str, *values: Any) -> list[Schedule]:
         query = f"SELECT data FROM {self._table} {condition}"  # noqa: S608
         return [self._codec.decode(data) for (data,) in await self._db.read(query, *values)]
+
+
+def _pause_before(due_at: datetime | None) -> float | None:
+    return None if due_at is None else (due_at - utcnow()).total_seconds()
 
 
 def _json(details: dict[str, Any]) -> str:

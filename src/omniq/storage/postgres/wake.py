@@ -13,6 +13,8 @@ from zlib import crc32
 from omniq.models.task import Task, TaskStatus
 
 Topic = Literal["ready", "final"]
+SCHEDULES = ":schedules"
+"""Announced as a queue is, but no name of one: a schedule was stored, changed or deleted."""
 _READY = (TaskStatus.PENDING, TaskStatus.SCHEDULED)
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[bool]"]
 
@@ -23,9 +25,14 @@ def digest(task_id: str) -> str:
 
 
 class Waiters:
-    """Futures by topic and name."""
+    """Futures by topic and name.
+
+    Attributes:
+        heard: grows with each announcement of something to do, and whenever some were missed.
+    """
 
     def __init__(self) -> None:
+        self.heard = 0
         self._lock = threading.Lock()
         self._by_name: dict[Topic, dict[str, set[_Waiter]]] = {"ready": {}, "final": {}}
 
@@ -35,10 +42,13 @@ class Waiters:
 
     def wake(self, topic: Topic, names: Iterable[str]) -> None:
         """Wake those who wait for one of these names."""
+        if topic == "ready":
+            self.heard += 1
         self._finish(self._found(topic, names), heard=True)
 
     def look_again(self) -> None:
         """Wake everybody to look for themselves: announcements may have been missed."""
+        self.heard += 1
         self._finish(self._found("ready", None) | self._found("final", None), heard=False)
 
     def add(self, topic: Topic, names: list[str], waiter: _Waiter) -> None:
