@@ -87,19 +87,23 @@ async def test_strict_isolation_says_what_must_be_run_again(
     app: OmniQ, connection: asyncpg.Connection[Any], isolation: Any
 ) -> None:
     """A key taken since the snapshot cannot be looked at: the driver's own error says so."""
-    for attempt in range(2):
+    failures = 0
+    handle = None
+    while handle is None:
         try:
             async with connection.transaction(isolation=isolation):
                 await connection.fetchval("SELECT count(*) FROM pg_class")  # the snapshot
-                if attempt == 0:
+                if not failures:
                     await app.enqueue_task(Task(func="f", id="first", unique_key="k"))
                 handle = await app.enqueue_task(
                     Task(func="f", unique_key="k"), connection=connection
                 )
         except asyncpg.SerializationError:
-            assert attempt == 0
-        else:
-            assert (attempt, handle.id) == (1, "first")
+            failures += 1
+            assert failures < 10  # others of the server may get in the way of a repetition, too
+
+    assert failures
+    assert handle.id == "first"
 
 
 async def test_an_id_taken_since_the_snapshot_is_known(
