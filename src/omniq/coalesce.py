@@ -4,8 +4,8 @@ While a batch is in flight, later calls gather into the next one. There are no t
 coalescer adds no latency, a busy one batches as much as arrived meanwhile ("group commit").
 
 A batch begins one turn of the loop after its first call, so that calls of the same moment join it.
-Not so after a batch of one: where calls come one by one, nobody is waited for, and the next runs in
-the task of its caller.
+Not so where one task calls again and again, and nobody else: then nobody is waited for, and the
+batch runs in that task.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Coalescer(Generic[T, R]):
     async def submit(self, item: T) -> R:
         """Return what `run` returned for `item`."""
         lane = self._lanes.get()
-        if lane.expects_one:
+        if lane.is_of_one_caller():
             return await lane.run_alone(item)
         return await lane.begin(item)
 
@@ -56,12 +56,14 @@ class _Lane(Generic[T, R]):
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
         self._flusher: asyncio.Task[None] | None = None
         self._runs_alone = False
-        self._had_one = False
+        self._caller: int | None = None
 
-    @property
-    def expects_one(self) -> bool:
-        """Whether nothing is in flight, and the batch before was a single call."""
-        return self._had_one and not self._runs_alone and self._flusher is None
+    def is_of_one_caller(self) -> bool:
+        """Whether nothing is in flight, and the batch before was a call of this very task."""
+        if self._runs_alone or self._flusher is not None:
+            return False
+        before, self._caller = self._caller, id(asyncio.current_task())
+        return before == self._caller
 
     async def run_alone(self, item: T) -> R:
         """Run a batch of one here and now; calls made meanwhile are the next batch."""
@@ -94,7 +96,8 @@ class _Lane(Generic[T, R]):
             while self._waiting:
                 batch = self._waiting[: self._max_batch]
                 del self._waiting[: self._max_batch]
-                self._had_one = len(batch) == 1
+                if len(batch) > 1:
+                    self._caller = None
                 await self._run_batch(batch)
                 if self._waiting:
                     await asyncio.sleep(0)

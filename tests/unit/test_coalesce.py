@@ -72,18 +72,26 @@ async def test_a_lone_call_is_not_held_up() -> None:
     assert run.batches == [[1], [2], [3]]
 
 
-async def lone(run: Recorder) -> Coalescer[int, int]:
-    """Return a coalescer whose last batch was a single call, and forget that one."""
-    coalescer = Coalescer(run)
+async def in_a_lone_call(run: Recorder, coalescer: Coalescer[int, int]) -> asyncio.Task[int]:
+    """Return a task in its second call, which is held up and no other task has a part in."""
+
+    async def call_twice() -> int:
+        await coalescer.submit(0)
+        run.batches.clear()
+        run.gate.clear()
+        return await coalescer.submit(1)
+
+    caller = asyncio.create_task(call_twice())
+    while run.gate.is_set():  # noqa: ASYNC110 - one turn of the loop at a time
+        await asyncio.sleep(0)
+    await run.until_running()
+    return caller
+
+
+async def test_the_next_call_of_a_lone_task_runs_in_it() -> None:
+    """No task, no future and no turn of the loop stand between it and the store."""
+    coalescer = Coalescer(Recorder())
     await coalescer.submit(0)
-    run.batches.clear()
-    return coalescer
-
-
-async def test_where_calls_come_one_by_one_the_next_runs_in_its_callers_task() -> None:
-    """No task, no future and no turn of the loop stand between a lone caller and the store."""
-    run = Recorder()
-    coalescer = await lone(run)
 
     call = coalescer.submit(1)
     with pytest.raises(StopIteration) as ended:
@@ -92,59 +100,73 @@ async def test_where_calls_come_one_by_one_the_next_runs_in_its_callers_task() -
     assert ended.value.value == 2
 
 
+async def test_calls_of_one_moment_are_one_batch_after_lone_calls_too() -> None:
+    """Another task is a sign that more may come."""
+    run = Recorder()
+    coalescer = Coalescer(run)
+    for n in range(3):
+        await coalescer.submit(n)
+
+    await asyncio.gather(*(coalescer.submit(n) for n in range(100)))
+
+    assert [len(batch) for batch in run.batches] == [1, 1, 1, 100]
+
+
 async def test_calls_made_during_a_lone_call_are_the_next_batch() -> None:
     """The lone caller holds up nobody for longer than its own call takes."""
     run = Recorder()
-    coalescer = await lone(run)
-    run.gate.clear()
-    calls = [asyncio.create_task(coalescer.submit(n)) for n in range(5)]
-    await run.until_running()
+    coalescer = Coalescer(run)
+    calls = [await in_a_lone_call(run, coalescer)]
+    calls += [asyncio.create_task(coalescer.submit(n)) for n in (2, 3, 4)]
+    await asyncio.sleep(0)
 
     run.gate.set()
 
-    assert await asyncio.gather(*calls) == [0, 2, 4, 6, 8]
-    assert run.batches == [[0], [1, 2, 3, 4]]
+    assert await asyncio.gather(*calls) == [2, 4, 6, 8]
+    assert run.batches == [[1], [2, 3, 4]]
 
 
 @pytest.mark.parametrize("how", ["cancelled", "failed"])
 async def test_the_end_of_a_lone_call_harms_nobody_who_waits_behind_it(how: str) -> None:
     """Whoever came meanwhile is served, however the lone call ended."""
     run = Recorder()
-    coalescer = await lone(run)
-    run.gate.clear()
     run.refuse = lambda n: StorageError("away") if n == 1 and how == "failed" else None
-    calls = [asyncio.create_task(coalescer.submit(n)) for n in (1, 2, 3)]
-    await run.until_running()
+    coalescer = Coalescer(run)
+    lone = await in_a_lone_call(run, coalescer)
+    others = [asyncio.create_task(coalescer.submit(n)) for n in (2, 3)]
+    await asyncio.sleep(0)
 
     if how == "cancelled":
-        calls[0].cancel()
+        lone.cancel()
         await asyncio.sleep(0)
     run.gate.set()
-    first, *others = await asyncio.gather(*calls, return_exceptions=True)
 
-    assert isinstance(first, asyncio.CancelledError if how == "cancelled" else StorageError)
-    assert others == [4, 6]
+    with pytest.raises(asyncio.CancelledError if how == "cancelled" else StorageError):
+        await lone
+    assert await asyncio.gather(*others) == [4, 6]
     assert run.batches == [[1], [2, 3]]
 
 
-async def test_those_who_call_in_a_loop_stay_together() -> None:
+@pytest.mark.parametrize("calls_before", [0, 1, 3], ids=["first", "second", "alone for long"])
+async def test_those_who_call_in_a_loop_stay_together(calls_before: int) -> None:
     """Callers that met once do not fall apart into one who goes and many who wait, for ever."""
-    sizes: list[int] = []
+    run = Recorder()
+    coalescer = Coalescer(run)
 
-    async def run(items: list[int]) -> list[int]:
-        sizes.append(len(items))
-        await asyncio.sleep(0)
-        return items
-
-    async def call_on() -> None:
-        for n in range(10):
+    async def call_on(times: int) -> None:
+        for n in range(times):
+            if n == calls_before and times > 10:
+                run.gate.clear()
             await coalescer.submit(n)
 
-    coalescer = Coalescer(run)
-    await coalescer.submit(0)
-    await asyncio.gather(*(call_on() for _ in range(4)))
+    early = asyncio.create_task(call_on(calls_before + 11))
+    await run.until_running(calls_before + 1)
+    others = [asyncio.create_task(call_on(10)) for _ in range(3)]
+    await asyncio.sleep(0)
+    run.gate.set()
+    await asyncio.gather(early, *others)
 
-    assert sizes == [1, 1, *[4] * 9, 3]
+    assert [len(batch) for batch in run.batches] == [1] * (calls_before + 1) + [4] * 10
 
 
 async def test_a_batch_has_a_largest_size() -> None:
