@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from omniq.exceptions import ValidationError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST_YEAR = 1970
 LATEST_YEAR = 2900
 LONGEST_DELAY = timedelta(days=3653)
 """No task may be asked to wait longer than ten years."""
@@ -45,9 +46,10 @@ def check_moment(field: str, moment: object) -> datetime:
     """
     if not isinstance(moment, datetime):
         raise ValidationError(field, f"expected a datetime, got {type(moment).__name__}")
-    if not EPOCH.year <= moment.year <= LATEST_YEAR:
-        raise ValidationError(field, f"year {moment.year} is outside {EPOCH.year} to {LATEST_YEAR}")
-    return as_utc(moment)
+    if not _EARLIEST_YEAR <= moment.year <= LATEST_YEAR:
+        span = f"{_EARLIEST_YEAR} to {LATEST_YEAR}"
+        raise ValidationError(field, f"year {moment.year} is outside {span}")
+    return moment if moment.tzinfo is UTC else as_utc(moment)
 
 
 def check_seconds(field: str, duration: object, *, least: float = 0.0) -> float:

@@ -147,19 +147,23 @@ class Settler:
 
     def _result(self, item: Ended, now: datetime) -> TaskResult | None:
         """Return the record of a run that ended its task with a value or error, if it is kept."""
-        task = item.after
+        task, outcome = item.after, item.outcome
         ttl = task.result_ttl_seconds
         ttl = self._result_ttl if ttl is None else ttl
-        if ttl == 0 or not isinstance(item.outcome, lifecycle.Completed | lifecycle.Failed):
+        status, value, error = ResultStatus.FAILED, None, None
+        if type(outcome) is lifecycle.Completed:
+            status, value = ResultStatus.SUCCESS, outcome.value
+        elif type(outcome) is lifecycle.Failed and task.is_final:
+            error = outcome.error
+        else:
             return None
-        if not task.is_final:
+        if ttl == 0:
             return None
-        done = isinstance(item.outcome, lifecycle.Completed)
         return TaskResult(
             task_id=task.id,
-            status=ResultStatus.SUCCESS if done else ResultStatus.FAILED,
-            result=item.outcome.value if isinstance(item.outcome, lifecycle.Completed) else None,
-            error=item.outcome.error if isinstance(item.outcome, lifecycle.Failed) else None,
+            status=status,
+            result=value,
+            error=error,
             claim_count=task.claim_count,
             attempt=task.attempt,
             stored_at=now,

@@ -199,7 +199,7 @@ class Worker:
         """Wait until there is room; return for how many tasks (0 when told to stop)."""
         assert self._stop is not None and self._freed is not None  # noqa: PT018, S101 - set by `run`
         while not self._stop.is_set():
-            executing = sum(not run.executed for run in self._runs.values())
+            executing = len([True for run in self._runs.values() if not run.executed])
             free = self._slots.room - executing
             if free > 0 and self._settler.backlog < BACKLOG_FACTOR * self.options.concurrency:
                 return free

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Protocol
 
 from omniq import lifecycle
@@ -15,6 +16,7 @@ from omniq.storage.memory.lanes import PENDING, RUNNING, SCHEDULED, Lane, Record
 from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
 
 WAITING = TaskStatus.WAITING
+_state_of = attrgetter(*STATE_FIELDS)
 
 
 class TaskCodec(Protocol):
@@ -333,8 +335,8 @@ def _same_fence(stored: Task, seen: Task) -> bool:
 
 def _with_state(stored: Task, state: Task) -> Task:
     after = copied(stored)
-    for name in STATE_FIELDS:
-        setattr(after, name, getattr(state, name))
+    for name, value in zip(STATE_FIELDS, _state_of(state), strict=True):
+        setattr(after, name, value)
     return after
 
 
