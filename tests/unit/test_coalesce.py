@@ -143,7 +143,8 @@ async def test_the_end_of_a_lone_call_harms_nobody_who_waits_behind_it(how: str)
 
     with pytest.raises(asyncio.CancelledError if how == "cancelled" else StorageError):
         await lone
-    assert await asyncio.gather(*others) == [4, 6]
+    async with asyncio.timeout(20):
+        assert await asyncio.gather(*others) == [4, 6]
     assert run.batches == [[1], [2, 3]]
 
 
