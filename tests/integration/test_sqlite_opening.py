@@ -186,6 +186,8 @@ async def test_a_network_file_system_is_refused(
 
     with pytest.raises(ConfigError, match=kind):
         await queue.connect()
+    with pytest.raises(ConfigError, match=kind):
+        await queue.versioned_schema.migrate()
     assert not path.exists()
 
 
