@@ -82,6 +82,7 @@ class Record(NamedTuple):
 
 
 _BLANK = Task(func="none")
+_BLANK_STATE = {name: getattr(_BLANK, name) for name in STATE_FIELDS}
 _write_head = msgspec.json.Encoder().encode
 _read_head = msgspec.json.Decoder(Head).decode
 
@@ -99,8 +100,7 @@ class TaskCodec:
         Raises:
             SerializationError: an argument cannot be stored.
         """
-        blank = {name: getattr(_BLANK, name) for name in STATE_FIELDS}
-        return self._codec.encode(msgspec.structs.replace(task, **blank))
+        return self._codec.encode(msgspec.structs.replace(task, **_BLANK_STATE))
 
     def record(self, stored: Stored) -> Record:
         """Read a message."""

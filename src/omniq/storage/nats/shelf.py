@@ -18,6 +18,7 @@ from omniq.storage.nats.places import NEVER, READY, TIMED, WAITS, Place, Places,
 from omniq.storage.nats.records import Head, Record, TaskCodec, data_of, head_after
 
 ATTEMPTS = 100
+_NEVER = NEVER.isoformat()
 HELD_RECORDS = 20_000
 LAST_BEFORE_A_CRASH = 1000
 LOOK_AFTER = (timedelta(minutes=1), timedelta(minutes=10))
@@ -221,7 +222,7 @@ class Shelf:
     def _schedule(self, head: Head, place: Place, now: datetime) -> tuple[str, str]:
         """Return when the server moves a message on, and where to."""
         if place.group == READY:
-            return NEVER.isoformat(), f"{self.places.base}.void"
+            return _NEVER, f"{self.places.base}.void"
         if place.group == WAITS:
             age = now - from_micros(head.created_at)
             moment = now + min(max(age, LOOK_AFTER[0]), LOOK_AFTER[1])
