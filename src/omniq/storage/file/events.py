@@ -17,6 +17,7 @@ from omniq.models.finding import Finding
 from omniq.serialization import SerializationFormat
 from omniq.storage.events import BaseEventStorage, EventFilter
 from omniq.storage.file.codec import Compression, FileCodec
+from omniq.storage.file.elsewhere import LocalOrElsewhere
 from omniq.storage.file.location import (
     IN_FILES,
     Durability,
@@ -43,7 +44,7 @@ class EventLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     details: dict[str, Any] = {}
 
 
-class FileEventStorage(BaseEventStorage):
+class FileEventStorage(LocalOrElsewhere, BaseEventStorage):
     """Events in a folder, shared by any number of threads and processes of one machine.
 
     ``<base_dir>/events/2024/01/15/000001.jsonl`` holds one JSON object a line. Querying reads the
@@ -60,19 +61,6 @@ class FileEventStorage(BaseEventStorage):
     """
 
     capabilities = IN_FILES
-
-    def __new__(
-        cls,
-        base_dir: str | Path | None = None,
-        **options: Any,
-    ) -> FileEventStorage:
-        """Return the class for the place: in an object store things are kept differently."""
-        place = locate(base_dir, None, options.pop("fs_kwargs", None))
-        if place.is_local:
-            return super().__new__(cls)
-        from omniq.storage.objectstore.events import ObjectEventStorage
-
-        return ObjectEventStorage.at(place, **options)  # type: ignore[return-value]  # a class of its own
 
     def __init__(  # pyright: ignore[reportInconsistentConstructor] - `__new__` takes them all
         self,
@@ -92,6 +80,12 @@ class FileEventStorage(BaseEventStorage):
         self._codec = FileCodec(
             EventLine, ("details",), format=serialization_format, compression=compression
         )
+
+    @classmethod
+    def _elsewhere(cls) -> type[Any]:
+        from omniq.storage.objectstore.events import ObjectEventStorage
+
+        return ObjectEventStorage
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._segments)!r})"

@@ -18,6 +18,7 @@ from omniq.storage.file import changes as writes
 from omniq.storage.file import claims
 from omniq.storage.file.claims import Claim
 from omniq.storage.file.codec import Compression, FileCodec
+from omniq.storage.file.elsewhere import LocalOrElsewhere
 from omniq.storage.file.errors import translated
 from omniq.storage.file.folders import Folders
 from omniq.storage.file.location import (
@@ -46,7 +47,7 @@ _PAGE = 1000
 _ENDED = sorted(status.value for status in FINAL_STATUSES)
 
 
-class FileQueue(BaseQueue):
+class FileQueue(LocalOrElsewhere, BaseQueue):
     """Tasks in a folder, shared by any number of threads and processes of one machine.
 
     ``<base_dir>/tasks/<queue>/<status>/<priority>-<created>-<id>.json``: names sort in the order in
@@ -65,20 +66,6 @@ class FileQueue(BaseQueue):
     """
 
     capabilities = IN_FILES
-
-    def __new__(
-        cls,
-        base_dir: str | Path | None = None,
-        **options: Any,
-    ) -> FileQueue:
-        """Return the class for the place: in an object store things are kept differently."""
-        place = locate(base_dir, None, options.pop("fs_kwargs", None))
-        if place.is_local:
-            return super().__new__(cls)
-        from omniq.storage.objectstore.component import made_at
-        from omniq.storage.objectstore.queue import ObjectQueue
-
-        return made_at(ObjectQueue, place, **options)  # type: ignore[return-value]  # a class of its own
 
     def __init__(  # pyright: ignore[reportInconsistentConstructor] - `__new__` takes them all
         self,
@@ -110,6 +97,12 @@ class FileQueue(BaseQueue):
             wakes=True,
         )
         self._sweep = Sweep(self._store.root)
+
+    @classmethod
+    def _elsewhere(cls) -> type[Any]:
+        from omniq.storage.objectstore.queue import ObjectQueue
+
+        return ObjectQueue
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._store)!r})"

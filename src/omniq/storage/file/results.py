@@ -15,6 +15,7 @@ from omniq.models.finding import Finding
 from omniq.models.result import ResultStatus, TaskResult
 from omniq.serialization import MAX_RESULT_BYTES, SerializationFormat
 from omniq.storage.file.codec import Compression, FileCodec
+from omniq.storage.file.elsewhere import LocalOrElsewhere
 from omniq.storage.file.folders import FILE_MODE, KEPT_MODE, Folders
 from omniq.storage.file.listing import Listing
 from omniq.storage.file.location import (
@@ -36,7 +37,7 @@ FOLDERS = tuple(status.value for status in ResultStatus)
 LONGEST_WAIT_SECONDS = 30.0
 
 
-class FileResultStorage(BaseResultStorage):
+class FileResultStorage(LocalOrElsewhere, BaseResultStorage):
     """Results in a folder, shared by any number of threads and processes of one machine.
 
     ``<base_dir>/results/success/<task id>.json`` and ``…/failed/…``. The modification time of a
@@ -53,19 +54,6 @@ class FileResultStorage(BaseResultStorage):
     """
 
     capabilities = IN_FILES
-
-    def __new__(
-        cls,
-        base_dir: str | Path | None = None,
-        **options: Any,
-    ) -> FileResultStorage:
-        """Return the class for the place: in an object store things are kept differently."""
-        place = locate(base_dir, None, options.pop("fs_kwargs", None))
-        if place.is_local:
-            return super().__new__(cls)
-        from omniq.storage.objectstore.results import ObjectResultStorage
-
-        return ObjectResultStorage.at(place, **options)  # type: ignore[return-value]  # a class of its own
 
     def __init__(  # pyright: ignore[reportInconsistentConstructor] - `__new__` takes them all
         self,
@@ -95,6 +83,12 @@ class FileResultStorage(BaseResultStorage):
             wakes=True,
         )
         self._sweep = Sweep(self._store.root)
+
+    @classmethod
+    def _elsewhere(cls) -> type[Any]:
+        from omniq.storage.objectstore.results import ObjectResultStorage
+
+        return ObjectResultStorage
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._store)!r})"

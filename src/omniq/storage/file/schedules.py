@@ -12,6 +12,7 @@ from omniq.models.finding import Finding
 from omniq.models.schedule import Schedule, ScheduleStatus
 from omniq.serialization import SerializationFormat
 from omniq.storage.file.codec import Compression, FileCodec
+from omniq.storage.file.elsewhere import LocalOrElsewhere
 from omniq.storage.file.folders import Folders
 from omniq.storage.file.location import (
     IN_FILES,
@@ -30,7 +31,7 @@ logger = logging.getLogger("omniq.storage.file")
 FOLDERS = tuple(status.value for status in ScheduleStatus)
 
 
-class FileScheduleStorage(BaseScheduleStorage):
+class FileScheduleStorage(LocalOrElsewhere, BaseScheduleStorage):
     """Schedules in a folder, shared by any number of threads and processes of one machine.
 
     ``<base_dir>/schedules/active/<id>.json``, ``…/paused/…``, ``…/completed/…``. Arguments as those
@@ -38,20 +39,6 @@ class FileScheduleStorage(BaseScheduleStorage):
     """
 
     capabilities = IN_FILES
-
-    def __new__(
-        cls,
-        base_dir: str | Path | None = None,
-        **options: Any,
-    ) -> FileScheduleStorage:
-        """Return the class for the place: in an object store things are kept differently."""
-        place = locate(base_dir, None, options.pop("fs_kwargs", None))
-        if place.is_local:
-            return super().__new__(cls)
-        from omniq.storage.objectstore.component import made_at
-        from omniq.storage.objectstore.schedules import ObjectScheduleStorage
-
-        return made_at(ObjectScheduleStorage, place, **options)  # type: ignore[return-value]  # a class of its own
 
     def __init__(  # pyright: ignore[reportInconsistentConstructor] - `__new__` takes them all
         self,
@@ -79,6 +66,12 @@ class FileScheduleStorage(BaseScheduleStorage):
             durability=check_durability(durability),
             allow_network=allow_network,
         )
+
+    @classmethod
+    def _elsewhere(cls) -> type[Any]:
+        from omniq.storage.objectstore.schedules import ObjectScheduleStorage
+
+        return ObjectScheduleStorage
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._store)!r})"

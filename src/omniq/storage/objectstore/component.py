@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from omniq.storage.component import Component
 from omniq.storage.file.location import Location
@@ -28,11 +28,6 @@ class ObjectComponent(Component):
         super().__init__()
         self._driver = driver
         self.capabilities = driver.capabilities
-
-    @classmethod
-    def at(cls, location: Location, **options: Any) -> Self:
-        """Return the component of a location; see `made_at`."""
-        return made_at(cls, location, **options)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._driver)!r})"
