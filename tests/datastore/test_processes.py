@@ -64,6 +64,7 @@ async def test_four_push_and_four_pop(url: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 async def test_four_push_and_four_pop_fifty_thousand(url: str) -> None:
     """The same, long enough for rare interleavings."""
     await _move(url, 12_500)

@@ -280,6 +280,7 @@ async def test_a_worker_lives_through_an_outage_longer_than_its_leases(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(360)
 async def test_a_worker_lives_through_a_long_outage(name: str, tmp_path: Path) -> None:
     """The longer it takes, the less often it asks."""
     await outage(name, tmp_path, seconds=60, at_most=240)

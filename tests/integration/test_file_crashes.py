@@ -195,6 +195,7 @@ async def test_processes_share_the_files_and_each_task_runs_once(tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 async def test_eight_processes_run_two_thousand_tasks_each_once(tmp_path: Path) -> None:
     """No task is lost or taken twice."""
     await race(tmp_path / "store", processes=8, tasks=2_000)
