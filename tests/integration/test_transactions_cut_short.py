@@ -160,6 +160,7 @@ async def test_an_undo_without_an_answer_closes_the_connection(
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
+        assert connection.is_closed()
         tunnel.silent = False
 
         with pytest.raises(asyncpg.InterfaceError, match="closed"):

@@ -59,6 +59,8 @@ RESULT_TYPES = {
     "data": "bytea",
 }
 _STATUS: dict[str, TaskStatus] = {status.value: status for status in TaskStatus}
+_WORD = {status: word for word, status in _STATUS.items()}
+"""What `status.value` is, without its call in Python."""
 _NUL = "\x00"
 _SHOWN_NUL = "\u2400"
 
@@ -86,7 +88,7 @@ def columns(rows: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
     Most columns of a batch hold one value throughout; sent once, it costs nothing to encode.
     """
     return [
-        column[:1] if column.count(column[0]) == len(column) else column
+        column[:1] if column[0] == column[-1] and column.count(column[0]) == len(column) else column
         for column in zip(*rows, strict=True)
     ]
 
@@ -122,7 +124,7 @@ def task_codec(format: SerializationFormat = "json") -> RecordCodec:  # noqa: A0
 def state_values(task: Task) -> tuple[Any, ...]:
     """Return the mutable state in the order of `STATE_COLUMNS`."""
     return (
-        task.status.value,
+        _WORD[task.status],
         task.attempt,
         task.claim_count,
         task.lease_token,
@@ -133,7 +135,7 @@ def state_values(task: Task) -> tuple[Any, ...]:
         task.waiting_for,
         task.expires_at,
         task.progress,
-        stored_text(task.error),
+        task.error and stored_text(task.error),
         task.started_at,
         task.finished_at,
     )

@@ -76,7 +76,15 @@ class Waiters:
             return {waiter for name in wanted for waiter in waiting.get(name, ())}
 
     def _finish(self, found: set[_Waiter], *, heard: bool) -> None:
+        if not found:
+            return
+        here: asyncio.AbstractEventLoop | None = None
+        with contextlib.suppress(RuntimeError):  # a thread without a loop
+            here = asyncio.get_running_loop()
         for loop, future in found:
+            if loop is here:
+                _finish(future, heard)
+                continue
             with contextlib.suppress(RuntimeError):  # that loop was closed: nobody waits there
                 loop.call_soon_threadsafe(_finish, future, heard)
 
