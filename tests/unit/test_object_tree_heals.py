@@ -162,6 +162,22 @@ async def test_a_new_tree_leaves_what_is_not_its_own(store: DictStore, party: Pa
     assert shown(store) == {**party.expected(), **kept}
 
 
+async def test_the_mark_of_a_log_that_is_gone_says_nothing(store: DictStore) -> None:
+    """Somebody deleted the log to begin anew, and overlooked the mark."""
+    old = Party(store)
+    for name in "abc":
+        await old.insert(name)
+    await old.tree.turn(is_last=True)
+    for key in [key for key in store.objects if key.startswith("tasks/.log")]:
+        del store.objects[key]
+
+    new = Party(store)
+    await new.insert("d")
+    await new.tree.turn()
+
+    assert folders(store) == ["pending d"]
+
+
 async def test_what_stands_already_is_not_written_again(store: DictStore, party: Party) -> None:
     """Comparing costs a read each, a twelfth of a write."""
     await party.insert("a", "b", "c")

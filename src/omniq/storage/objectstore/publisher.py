@@ -55,7 +55,8 @@ class Publisher:
                 if self._works or self._tree.is_publisher:
                     await self._tree.turn(is_last=True)
         except (TimeoutError, OmniQError) as error:
-            logger.warning("the last changes are not in the tree yet: %s", str(error) or "no time")
+            reason = str(error) or f"not done within {CLOSE_SECONDS:g} s"
+            logger.warning("%s lacks the last changes yet: %s", self._tree, reason)
         finally:
             self._is_closed = True
             await self._rest()
@@ -78,5 +79,5 @@ class Publisher:
                 pause = INTERVAL_SECONDS if self._tree.is_publisher else FOLLOWER_SECONDS
             except OmniQError as error:
                 pause = min(2 * pause, LONGEST_SECONDS)
-                logger.warning("publishing the tree: %s; again in %g s", error, pause)
+                logger.warning("publishing %s: %s; again in %g s", self._tree, error, pause)
         self._task = None

@@ -116,6 +116,9 @@ class Tree:
         log.state.on_change = self._note
         log.on_renew = self._begin_anew
 
+    def __str__(self) -> str:
+        return f"the tree in {self._driver}/{self._folder}"
+
     @property
     def is_publisher(self) -> bool:
         """Whether this process published last, as far as it knows."""
@@ -171,8 +174,11 @@ class Tree:
         version, mark = _read(stored)
         if self._has_written and mark.publisher != self._name:
             raise _SupersededError
-        self._published = mark.seq
-        self._backlog.drop(mark.seq)
+        if mark.seq > self._log.seq:
+            await self._log.look()
+        seq = mark.seq if mark.seq <= self._log.seq else UNKNOWN  # of a log that is gone
+        self._published = seq
+        self._backlog.drop(seq)
         if self.is_settled:
             return None
         if mark.publisher != self._name:
@@ -180,7 +186,7 @@ class Tree:
             if mark.publisher and not self._is_silent(version):
                 return None
             await self._log.look()  # whoever it was knew no more than this
-        return await self._write(Held(version, mark.seq, self._clock.now()), mark.seq, self._name)
+        return await self._write(Held(version, seq, self._clock.now()), seq, self._name)
 
     def _is_silent(self, version: str) -> bool:
         """Whether the mark of another has been as it is for long."""
@@ -283,7 +289,7 @@ class Tree:
         """
         self._let_go()
         if self._has_written:
-            logger.warning("%s: another process publishes the tree as well", self._driver)
+            logger.warning("%s: its mark was changed by another; comparing", self)
             await self._driver.delete([self._key])
             self._has_written = False
 
