@@ -20,8 +20,8 @@ class Knowledge(Protocol):
         ...
 
     @property
-    def is_abandoned(self) -> bool:
-        """Whether the mover seems to be gone, with tasks in transit perhaps."""
+    def abandoned(self) -> int | None:
+        """The claim of the mover that seems to be gone, with tasks in transit perhaps."""
         ...
 
     async def has_settled(self) -> bool:
@@ -37,7 +37,7 @@ class Settled:
     """Knows that everybody knows."""
 
     is_settled = True
-    is_abandoned = False
+    abandoned = None
 
     async def has_settled(self) -> bool:
         """Return True."""

@@ -31,6 +31,7 @@ class Marker(msgspec.Struct, frozen=True):
         is_settled: whether everybody knows of the move, so that new tasks go to the target.
         is_done: whether the source is empty, so that only the target is used.
         held_until: until when its mover has it, by the clock of the store; None: nobody has.
+        claim: another one with each mover.
     """
 
     target: dict[str, Any]
@@ -38,6 +39,7 @@ class Marker(msgspec.Struct, frozen=True):
     is_settled: bool = False
     is_done: bool = False
     held_until: datetime | None = None
+    claim: int = 0
 
 
 def marker_task(target: Mapping[str, Any], places: Mapping[str, str]) -> Task:
@@ -63,6 +65,7 @@ def read_marker(task: Task | None) -> Marker | None:
         is_settled=task.error == _SETTLED,
         is_done=task.status is TaskStatus.SCHEDULED and task.due_at == FAR,
         held_until=task.due_at if task.status is TaskStatus.RUNNING else None,
+        claim=task.claim_count,
     )
 
 

@@ -9,10 +9,8 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from omniq.exceptions import LeaseLostError, StorageError
-from omniq.ids import new_id, new_token
+from omniq.exceptions import StorageError
 from omniq.models.task import FINAL_STATUSES, Task, TaskStatus
-from omniq.moving import times
 from omniq.moving.knowledge import EVERYBODY_KNOWS, Knowledge
 from omniq.moving.paging import merged
 from omniq.moving.parking import (
@@ -58,6 +56,7 @@ class MovingQueue(BaseQueue):
         self._target = target
         self._transfer = Transfer(source, target)
         self._announced: set[str] = set()
+        self._rescued = 0
         both = source.capabilities, target.capabilities
         self.capabilities = Capabilities(
             durable=all(item.durable for item in both),
@@ -257,8 +256,9 @@ class MovingQueue(BaseQueue):
         return min((moment for moment in both if moment and moment < FAR), default=None)
 
     async def _wait(self, queues: list[str], timeout: float) -> None:
-        if self._known.is_abandoned:
-            await self._rescue()
+        claim = self._known.abandoned
+        if claim is not None and claim != self._rescued:
+            await self._rescue(claim)
         await _first_of(self._source.wait(queues, timeout), self._target.wait(queues, timeout))
 
     async def _wait_final(self, task_ids: list[str], timeout: float) -> None:
@@ -280,24 +280,19 @@ class MovingQueue(BaseQueue):
         here = await self._source.end_dead_leases()
         return list(dict.fromkeys([*here, *await self._target.end_dead_leases()]))
 
-    async def _rescue(self) -> None:
-        """Let go of what a mover that is gone left in transit, unless another one is at work."""
-        marks = await self._source.claim(
-            [MOVE],
-            worker_id=f"rescuer-{new_id()}",
-            lease_token=new_token(),
-            lease_seconds=times.lease_seconds(self._source.capabilities),
+    async def _rescue(self, claim: int) -> None:
+        """Let go of what a mover that is gone left in transit, once for each.
+
+        The mark stays with it: should it only have been slow, it goes on beside us.
+        """
+        logger.warning(
+            "the mover of %r is gone; what it left in transit goes on, but all else stays where it "
+            "is until `omniq move` is started again",
+            self._source,
         )
-        for mark in marks:
-            logger.warning(
-                "the mover of %r is gone; what it left in transit goes on, but all else stays "
-                "where it is until `omniq move` is started again",
-                self._source,
-            )
-            await self._transfer.recover()
-            await self._transfer.store_open()
-            with suppress(LeaseLostError):
-                await self._source.release(mark)
+        await self._transfer.recover()
+        await self._transfer.store_open()
+        self._rescued = claim
 
 
 async def _first_of(*waits: Coroutine[Any, Any, None]) -> None:

@@ -82,11 +82,12 @@ class Follower:
         return self._marker is not None and self._marker.is_settled
 
     @property
-    def is_abandoned(self) -> bool:
-        """Whether the mover has said nothing for longer than it may."""
-        ends_at = None if self._marker is None else self._marker.held_until
+    def abandoned(self) -> int | None:
+        """The claim of a mover that has said nothing for longer than it may."""
+        if self._marker is None or self._marker.held_until is None:
+            return None
         grace = timedelta(seconds=times.lease_seconds(self._costs) / 4)
-        return ends_at is not None and utcnow() > ends_at + grace
+        return self._marker.claim if utcnow() > self._marker.held_until + grace else None
 
     async def has_settled(self) -> bool:
         """Whether everybody knows of the move, asked now unless that is known."""
@@ -119,7 +120,7 @@ class Follower:
         if self._marker.is_done:
             hint = "change the configuration of this application; then what is left can be deleted"
             return [risk(name, f"has moved to {there}, which alone is used", hint)]
-        if self.is_abandoned:
+        if self.abandoned is not None:
             text = f"moves to {there}, but its mover is gone: tasks that were on their way may wait"
             return [broken(name, text, again)]
         if self._marker.held_until is None:
