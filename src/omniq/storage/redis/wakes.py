@@ -59,6 +59,7 @@ class Wakes:
                 found = await self._server.block("BLPOP", *keys, seconds=LONGEST_BLOCK_SECONDS)
                 if found is not None and not _end(waiting, most=1):
                     await self._server.run(_WAKE, found[0].decode().rpartition(":")[2])
+                await asyncio.sleep(0)  # who was woken leaves, and claims before we read on
         except StorageError as error:
             _end(waiting, error=error)
 
