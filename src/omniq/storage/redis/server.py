@@ -181,34 +181,29 @@ class RedisServer:
         again: bool,
         blocked_seconds: float | None = None,
     ) -> Any:
-        """Run `send` with a deadline, at most so many at once, errors mapped."""
-        client = await self._clients.get()
-        address = self.address
-        seconds = address.timeout_seconds + address.connect_timeout_seconds
-        gate = client.gate
+        """Run `send` with a deadline, at most so many at once, errors mapped.
+
+        What may be done `again` leaves time for a second try.
+        """
+        client, spare = await self._clients.get(), self.address.connect_timeout_seconds
+        seconds, gate = self.address.timeout_seconds, client.gate
         if blocked_seconds is not None:
-            seconds = blocked_seconds + _BLOCK_GRACE_SECONDS + address.connect_timeout_seconds
-            gate = client.blocking_gate
+            seconds, gate = blocked_seconds + _BLOCK_GRACE_SECONDS, client.blocking_gate
+        ends_at = asyncio.get_running_loop().time() + seconds + spare
         try:
-            async with asyncio.timeout(seconds), gate:
-                return await self._tried(send, client, again=again)
+            if again:
+                try:
+                    async with asyncio.timeout_at(ends_at - spare), gate:
+                        return await send(client)
+                except Exception as error:
+                    if not is_lost_reply(error):
+                        raise
+            async with asyncio.timeout_at(ends_at), gate:
+                return await send(client)
         except OmniQError:
             raise
         except Exception as error:
-            raise translated(error, str(address)) from error
-
-    async def _tried(
-        self, send: Callable[[Client], Coroutine[Any, Any, Any]], client: Client, *, again: bool
-    ) -> Any:
-        if not again:
-            return await send(client)
-        try:
-            async with asyncio.timeout(self.address.timeout_seconds):
-                return await send(client)
-        except Exception as error:
-            if not is_lost_reply(error):
-                raise
-        return await send(client)
+            raise translated(error, str(self.address)) from error
 
     async def _confirmed(self, client: Client, *command: Any) -> Any:
         """Send a write and, on the same connection, wait until it is as durable as promised."""
