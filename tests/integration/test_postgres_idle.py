@@ -72,9 +72,13 @@ async def test_who_waits_in_vain_asks_once(handle: Counting, queue: PostgresQueu
 
 
 async def test_a_task_enqueued_between_two_waits_is_noticed(
-    handle: Counting, queue: PostgresQueue, other: PostgresQueue
+    handle: Counting,
+    queue: PostgresQueue,
+    other: PostgresQueue,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What was heard while nobody waited makes the next wait look."""
+    monkeypatch.setattr(queue_module, "POLL_SECONDS", 3600.0)
     heard = handle.heard()
     await other.enqueue(Task(func="f"))
     await wait_until(lambda: handle.heard() != heard, description="it is heard")
