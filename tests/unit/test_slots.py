@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
+from omniq import lifecycle
 from omniq.models.task import Task
+from omniq.worker.executor import Callee, Executor
 from omniq.worker.runs import Run, StopReason
 from omniq.worker.slots import SHORT_SECONDS, Slots
 
@@ -96,7 +98,7 @@ async def test_only_those_that_wait_are_given_back() -> None:
     assert slots.room == 2
     runs = [run(), run(), run()]
     for item in runs:
-        item.runner = asyncio.create_task(slots.enter(item))
+        item.runner, item.has_begun = asyncio.create_task(slots.enter(item)), True
     await asyncio.sleep(0)
     assert [item.is_waiting for item in runs] == [False, True, True]
     slots.leave(await asyncio.wait_for(_ended(runs[0]), 5))
@@ -106,6 +108,26 @@ async def test_only_those_that_wait_are_given_back() -> None:
 
     assert slots.room == 1
     assert [item.stop_reason for item in runs] == [None, None, StopReason.RELEASE]
+
+
+async def test_a_run_stopped_before_its_first_step_ends_all_the_same() -> None:
+    """Its function is not called, its end is told, and it takes no slot."""
+    called: list[str] = []
+
+    async def work() -> None:
+        called.append("work")
+
+    slots = Slots(1)
+    executor = Executor(lambda _name: Callee(work, is_async=True), "w", slots)
+    item = run()
+    item.runner = asyncio.create_task(executor.execute(item))
+    item.stop(StopReason.RELEASE)
+
+    assert isinstance(await asyncio.wait_for(item.runner, 5), lifecycle.Released)
+
+    assert called == []
+    assert item.executed
+    await asyncio.wait_for(slots.enter(run()), 5)
 
 
 async def _ended(item: Run) -> float:

@@ -78,7 +78,10 @@ class Executor:
 
         None when the lease was lost, and nothing is to be said.
         """
+        run.has_begun = True
         try:
+            if run.is_stopping():
+                raise asyncio.CancelledError
             entered_at = await self._slots.enter(run)
         except asyncio.CancelledError as error:
             run.executed = True

@@ -30,6 +30,7 @@ class Run:
         trusted_until: by the monotonic clock; later, the lease may be another worker's.
         stop_reason: set once, by the first who asked the run to end.
         runner: the asyncio task that executes it.
+        has_begun: whether the runner has taken its first step; cancelled before it, it never would.
         is_waiting: whether it waits for a slot.
         thread: the thread its function runs in, if any.
         executed: whether the function has ended; then only the settling is left.
@@ -39,6 +40,7 @@ class Run:
     __slots__ = (
         "executed",
         "guard",
+        "has_begun",
         "is_waiting",
         "progress",
         "runner",
@@ -53,6 +55,7 @@ class Run:
         self.trusted_until = trusted_until
         self.stop_reason: StopReason | None = None
         self.runner: asyncio.Task[Any] | None = None
+        self.has_begun = False
         self.is_waiting = False
         self.thread: int | None = None
         self.guard: threading.Lock | None = None
@@ -64,7 +67,7 @@ class Run:
         if self.stop_reason is not None or self.executed:
             return
         self.stop_reason = reason
-        if self.runner is not None:
+        if self.has_begun and self.runner is not None:
             self.runner.cancel()
 
     def is_stopping(self) -> bool:

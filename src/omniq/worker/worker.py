@@ -202,7 +202,7 @@ class Worker:
             executing = len([True for run in self._runs.values() if not run.executed])
             free = self._slots.room - executing
             if free > 0 and self._settler.backlog < BACKLOG_FACTOR * self.options.concurrency:
-                return free
+                return min(free, self.options.concurrency)
             self._freed.clear()
             await first_of(self._freed.wait(), self._stop.wait(), *self._busy_beat())
         return 0
@@ -245,13 +245,16 @@ class Worker:
         trusted_until = sent_at + trusted_seconds(self.options.lease_seconds)
         started = [run for task in tasks if (run := self._start(task, trusted_until))]
         if self._slots.room > self.options.concurrency:
-            give_back = self._slots.give_back_waiting
-            asyncio.get_running_loop().call_later(PATIENCE_SECONDS, give_back, started)
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._begin, started)  # the next claim is sent before these run
+            loop.call_later(PATIENCE_SECONDS, self._slots.give_back_waiting, started)
+        else:
+            self._begin(started)
         self._log.add([self._started_event(run.task) for run in started], lazily=True)
         return len(tasks)
 
     def _start(self, task: Task, trusted_until: float) -> Run | None:
-        """Start a claimed task, unless it ends without running."""
+        """Take in a claimed task; return its run, unless it ends without running."""
         lost = self._runs.get(task.id)
         if lost is not None:  # our own: its lease ran out, and nobody came before us
             lost.stop(StopReason.LOST)
@@ -264,8 +267,11 @@ class Worker:
             run.executed = True
             self._settler.add(run, verdict)
             return None
-        run.runner = asyncio.create_task(self._execute(run))
         return run
+
+    def _begin(self, runs: list[Run]) -> None:
+        for run in runs:
+            run.runner = asyncio.create_task(self._execute(run))
 
     async def _execute(self, run: Run) -> None:
         outcome = await self._executor.execute(run)
@@ -320,7 +326,8 @@ class Worker:
         assert self._force is not None  # noqa: S101 - set by `run`
         if self._stop is not None:
             self._stop.set()
-        await asyncio.sleep(0)  # who was started just now waits for a slot, or has one
+        for _ in range(2):  # who was claimed just now begins, and waits for a slot or has one
+            await asyncio.sleep(0)
         self._slots.give_back_waiting(self._runs.values())
         runners = [run.runner for run in self._runs.values() if run.runner is not None]
         pending = {runner for runner in runners if not runner.done()}
