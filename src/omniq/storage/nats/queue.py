@@ -39,6 +39,8 @@ LONGEST_SLEEP_SECONDS = 5.0
 FINAL_POLL_SECONDS = 0.5
 LISTENED_IDS = 100
 MOVED_LOOKED_AT = 1000
+COUNTED_AGAIN = 3
+"""A delayed task is counted twice, or not at all, while the server moves it."""
 CountKey = tuple[str, TaskStatus, str]
 
 
@@ -201,6 +203,17 @@ class NATSQueue(NATSComponent, BaseQueue):
         return counts
 
     async def _numbers(self, patterns: dict[CountKey, str]) -> dict[CountKey, int]:
+        """Count on each pattern, again while the server moves what came due."""
+        numbers = await self._numbers_once(patterns)
+        for _ in range(COUNTED_AGAIN):
+            if not any(number for key, number in numbers.items() if key[2] == TIMED):
+                break
+            before, numbers = numbers, await self._numbers_once(patterns)
+            if numbers == before:
+                break
+        return numbers
+
+    async def _numbers_once(self, patterns: dict[CountKey, str]) -> dict[CountKey, int]:
         """Count on each pattern; where the server moved messages late, delete those first."""
         numbers = dict(zip(patterns, await self.stream.count(list(patterns.values())), strict=True))
         moved = {
@@ -214,8 +227,8 @@ class NATSQueue(NATSComponent, BaseQueue):
             one for pattern in moved.values() for one in await self.stream.subjects(pattern)
         ]
         await self.shelf.read([self._places.read(subject).task_id for subject in subjects])
-        again = await self.stream.count(list(moved.values()))
-        return numbers | dict(zip(moved, again, strict=True))
+        again = await self.stream.count(list(patterns.values()))
+        return dict(zip(patterns, again, strict=True))
 
     async def _purge(self, finished_before: datetime, limit: int) -> int:
         return await self._purges.purge(finished_before, limit)
