@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from omniq.exceptions import ConfigError, PayloadTooLargeError, SerializationError
 from omniq.models import Task, TaskResult
+from omniq.plain import MAX_DEPTH
 from omniq.serialization import (
-    MAX_DEPTH,
     RecordCodec,
     SerializationFormat,
     to_plain,

@@ -14,9 +14,8 @@ from hypothesis import example, given
 
 from omniq import serialization
 from omniq.exceptions import ConfigError, SerializationError
+from omniq.plain import MAX_DEPTH, MAX_ITEMS
 from omniq.serialization import (
-    MAX_DEPTH,
-    MAX_ITEMS,
     UnknownValue,
     from_plain,
     has_unknown,
