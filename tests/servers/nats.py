@@ -22,7 +22,7 @@ from uuid import uuid4
 
 from nats.aio.client import Client
 
-from tests.servers.process import Server, answers, free_port, script
+from tests.servers.process import Server, answers, free_port, script, share
 
 MAX_PAYLOAD = 9 << 20
 """Above the largest result OmniQ takes; the server's own default is 1 MiB."""
@@ -33,7 +33,7 @@ CLUSTER_SECONDS = 30.0
 def nats_url() -> str:
     """Return the URL of the shared server; it is started once and ended with this process."""
     given = os.environ.get("OMNIQ_TEST_NATS_URL")
-    return given or _shared(start_nats(_folder())).url
+    return given or share(start_nats(_folder())).url
 
 
 @cache
@@ -42,7 +42,7 @@ def cluster_url() -> str:
     given = os.environ.get("OMNIQ_TEST_NATS_CLUSTER_URL")
     if given:
         return given
-    nodes = [_shared(node) for node in start_cluster(_folder())]
+    nodes = [share(node) for node in start_cluster(_folder())]
     return url_of(nodes)
 
 
@@ -153,11 +153,6 @@ def _started(name: str, folder: Path, port: int, settings: list[str]) -> Server:
     command = [script("nats-server"), "-c", str(path)]
     probe = partial(answers, port, b"", b"INFO")
     return Server(name, command, f"nats://127.0.0.1:{port}", probe, folder)
-
-
-def _shared(server: Server) -> Server:
-    atexit.register(server.stop)
-    return server
 
 
 def _folder() -> Path:

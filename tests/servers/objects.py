@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from tests.servers.process import Server, free_port
+from tests.servers.process import Server, free_port, share
 
 AZURITE = Path(__file__).parents[1] / "azurite" / "node_modules" / "azurite"
 AZURE_ACCOUNT = "devstoreaccount1"
@@ -46,21 +46,21 @@ class Place(NamedTuple):
 def s3_url() -> str:
     """Return the URL of the shared S3 server; it is started once and ended with this process."""
     given = os.environ.get("OMNIQ_TEST_S3_URL")
-    return given or _shared(start_s3(_folder())).url
+    return given or share(start_s3(_folder())).url
 
 
 @cache
 def gcs_url() -> str:
     """Return the URL of the shared GCS server; it is started once and ended with this process."""
     given = os.environ.get("OMNIQ_TEST_GCS_URL")
-    return given or _shared(start_gcs(_folder())).url
+    return given or share(start_gcs(_folder())).url
 
 
 @cache
 def azure_url() -> str:
     """Return the URL of the shared Azure server; it is started once and ended with this process."""
     given = os.environ.get("OMNIQ_TEST_AZURE_URL")
-    return given or _shared(start_azure(_folder())).url
+    return given or share(start_azure(_folder())).url
 
 
 def s3_options(url: str) -> dict[str, Any]:
@@ -222,11 +222,6 @@ def _is_up(url: str) -> bool:
     except urllib.error.HTTPError as error:
         error.close()
     return True
-
-
-def _shared(server: Server) -> Server:
-    atexit.register(server.stop)
-    return server
 
 
 def _folder() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -81,10 +82,15 @@ class Server:
         self.stop()
         raise TimeoutError(f"{self.name} did not answer within {START_SECONDS:g} s")
 
+    def ask_to_stop(self) -> None:
+        """Ask the process to end, and do not wait."""
+        if self.process.poll() is None:
+            self.process.send_signal(self._stop_signal)
+
     def stop(self) -> None:
         """Ask the process to end, and make it end."""
         if self.process.poll() is None:
-            self.process.send_signal(self._stop_signal)
+            self.ask_to_stop()
             try:
                 self.process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
@@ -94,6 +100,27 @@ class Server:
         """End the process as a crash would."""
         self.process.kill()
         self.process.wait()
+
+
+_shared: list[Server] = []
+
+
+def share(server: Server) -> Server:
+    """Keep a server until this process ends.
+
+    All are asked to end at once: who runs the tests waits for a process some seconds only.
+    """
+    _shared.append(server)
+    atexit.unregister(_stop_shared)
+    atexit.register(_stop_shared)  # before the removal of any folder registered so far
+    return server
+
+
+def _stop_shared() -> None:
+    for server in _shared:
+        server.ask_to_stop()
+    for server in _shared:
+        server.stop()
 
 
 def is_root() -> bool:

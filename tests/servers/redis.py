@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from tests.servers import debian
 from tests.servers.debian import Program
-from tests.servers.process import Server, answers, free_port
+from tests.servers.process import Server, answers, free_port, share
 
 SLOTS = 16384
 CLUSTER_SECONDS = 20.0
@@ -30,14 +30,14 @@ CLUSTER_SECONDS = 20.0
 def redis_url() -> str:
     """Return the URL of the shared server; it is started once and ended with this process."""
     given = os.environ.get("OMNIQ_TEST_REDIS_URL")
-    return given or _shared(start_redis(_folder())).url
+    return given or share(start_redis(_folder())).url
 
 
 @cache
 def redis7_url() -> str:
     """Return the URL of a shared server of Redis itself, as Debian has it."""
     given = os.environ.get("OMNIQ_TEST_REDIS7_URL")
-    return given or _shared(start_redis(_folder(), made_by=redis7())).url
+    return given or share(start_redis(_folder(), made_by=redis7())).url
 
 
 @cache
@@ -46,7 +46,7 @@ def cluster_url() -> str:
     given = os.environ.get("OMNIQ_TEST_REDIS_CLUSTER_URL")
     if given:
         return given
-    nodes = [_shared(node) for node in start_cluster(_folder())]
+    nodes = [share(node) for node in start_cluster(_folder())]
     return _url_of(nodes)
 
 
@@ -132,11 +132,6 @@ def port_of(server: Server) -> int:
 def _url_of(nodes: Sequence[Server]) -> str:
     hosts = ",".join(f"127.0.0.1:{port_of(node)}" for node in nodes)
     return f"redis+cluster://{hosts}"
-
-
-def _shared(server: Server) -> Server:
-    atexit.register(server.stop)
-    return server
 
 
 def _folder() -> Path:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
 
 from omniq.exceptions import StorageError
 from omniq.models.task import FINAL_STATUSES, Task, TaskStatus
@@ -33,6 +30,7 @@ from omniq.storage.base import (
     Lease,
     TaskFilter,
 )
+from omniq.waits import first_of
 
 logger = logging.getLogger(__name__)
 _LASTING = FINAL_STATUSES - {TaskStatus.CANCELLED}
@@ -259,10 +257,10 @@ class MovingQueue(BaseQueue):
         claim = self._known.abandoned
         if claim is not None and claim != self._rescued:
             await self._rescue(claim)
-        await _first_of(self._source.wait(queues, timeout), self._target.wait(queues, timeout))
+        await first_of(self._source.wait(queues, timeout), self._target.wait(queues, timeout))
 
     async def _wait_final(self, task_ids: list[str], timeout: float) -> None:
-        await _first_of(
+        await first_of(
             self._source.wait_final(task_ids, timeout), self._target.wait_final(task_ids, timeout)
         )
 
@@ -293,15 +291,3 @@ class MovingQueue(BaseQueue):
         await self._transfer.recover()
         await self._transfer.store_open()
         self._rescued = claim
-
-
-async def _first_of(*waits: Coroutine[Any, Any, None]) -> None:
-    """Return when the first is done; the others are cancelled."""
-    tasks = [asyncio.ensure_future(item) for item in waits]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()

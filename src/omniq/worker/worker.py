@@ -21,6 +21,7 @@ from omniq.models.checks import check_limit, check_queues
 from omniq.models.event import EventType, TaskEvent
 from omniq.models.task import Task, TaskStatus
 from omniq.scheduler import Scheduler
+from omniq.waits import all_or_first, first_of
 from omniq.worker.eventlog import EventLog
 from omniq.worker.executor import Callee, Executor
 from omniq.worker.health import BEAT_SECONDS, Health
@@ -29,7 +30,6 @@ from omniq.worker.options import WorkerOptions
 from omniq.worker.runs import Run, StopReason
 from omniq.worker.settler import Settler
 from omniq.worker.slots import PATIENCE_SECONDS, Slots
-from omniq.worker.waits import all_or_first, first_of
 
 if TYPE_CHECKING:
     from omniq.core import OmniQ

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -24,6 +24,8 @@ class LoggedComponent(Component):
     """Opens and closes its log, which opens and closes the driver."""
 
     _log: LogService[Any]
+    _two_at_once: ClassVar[str]
+    """What goes wrong with two processes where the store knows no conditions."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._log)!r})"
@@ -44,7 +46,7 @@ class LoggedComponent(Component):
             return fine(repr(self), "honours conditional writes: any number of workers may run")
         return risk(
             repr(self),
-            "does not honour conditional writes, so two workers would run the same task",
+            f"does not honour conditional writes, so {self._two_at_once}",
             "run a single worker, or use S3, Google Cloud Storage, Azure or a server backend",
         )
 

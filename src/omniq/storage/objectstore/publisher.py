@@ -80,4 +80,7 @@ class Publisher:
             except OmniQError as error:
                 pause = min(2 * pause, LONGEST_SECONDS)
                 logger.warning("publishing %s: %s; again in %g s", self._tree, error, pause)
+            except Exception:
+                pause = LONGEST_SECONDS
+                logger.exception("publishing %s failed; again in %g s", self._tree, pause)
         self._task = None

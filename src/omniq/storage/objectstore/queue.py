@@ -43,6 +43,8 @@ class ObjectQueue(LoggedComponent, BaseQueue):
         tree: publish a copy of the tasks, a readable object each, in folders by queue and status.
     """
 
+    _two_at_once = "two workers would run the same task"
+
     def __init__(
         self,
         driver: ObjectDriver,

@@ -26,6 +26,8 @@ class ObjectScheduleStorage(LoggedComponent, BaseScheduleStorage):
     `ObjectQueue`.
     """
 
+    _two_at_once = "two processes would overwrite each other's schedules"
+
     def __init__(
         self,
         driver: ObjectDriver,

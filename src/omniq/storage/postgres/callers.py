@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime
@@ -150,15 +151,15 @@ class JoinedInserts:
         self._known[real] = there
 
 
-class _Connected:
+class _Connected(ABC):
     """A caller's connection, spoken to as one of ours."""
 
     def __init__(self, raw: Raw) -> None:
         self._connection, self.is_async = raw.connection, raw.is_async
 
+    @abstractmethod
     async def fetch(self, query: str, *values: Any) -> Sequence[Any]:
         """Run one statement; return its rows."""
-        raise NotImplementedError
 
     async def fetchval(self, query: str, *values: Any) -> Any:
         """Run one statement; return the first value of its first row."""
@@ -185,17 +186,17 @@ class _Connected:
                 task.exception()  # seen
             raise
 
+    @abstractmethod
     def ends(self) -> _Ends:
         """Return what to put around a call, as things stand."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_closed(self) -> bool:
         """Whether the connection is lost."""
-        raise NotImplementedError
 
+    @abstractmethod
     def abandon(self) -> None:
         """Close the connection without a word to the server."""
-        raise NotImplementedError
 
 
 class _Asyncpg(_Connected):
