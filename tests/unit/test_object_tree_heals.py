@@ -8,10 +8,13 @@ import pytest
 
 from omniq.exceptions import OmniQError, StorageUnavailableError
 from omniq.storage.objectstore import backlog as backlog_module
-from omniq.storage.objectstore.tree import RENEW_SECONDS, SILENCE_SECONDS
+from omniq.storage.objectstore import publisher as publisher_module
+from omniq.storage.objectstore.publisher import Publisher
+from omniq.storage.objectstore.tree import RENEW_SECONDS, SILENCE_SECONDS, Tree
+from omniq.testing.waiting import wait_until
 from tests.unit.object_doubles import DictStore, nothing, once, unanswered
 from tests.unit.object_logs import often
-from tests.unit.object_trees import MARK, Party, cost, folders, party, shown, store
+from tests.unit.object_trees import LEAVES, MARK, Party, cost, folders, party, shown, store
 
 __all__ = ["often", "party", "store"]
 
@@ -286,3 +289,35 @@ async def _settle(party: Party) -> None:
         await party.tree.turn()
         party.store.clock.seconds += SILENCE_SECONDS
     assert party.tree.is_settled
+
+
+class Stumbling(Tree):
+    """A tree whose first turn fails as nothing foresaw."""
+
+    has_fallen = False
+
+    async def turn(self, *, is_last: bool = False) -> None:
+        if not self.has_fallen:
+            self.has_fallen = True
+            raise LookupError("nobody foresaw this")
+        await super().turn(is_last=is_last)
+
+
+async def test_what_nobody_foresaw_does_not_end_publishing(
+    store: DictStore,
+    party: Party,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is logged, and the next turn publishes."""
+    for name in ("INTERVAL_SECONDS", "LONGEST_SECONDS"):
+        monkeypatch.setattr(publisher_module, name, 0.01)
+    party.tree = Stumbling(party.driver, "tasks", party.log, LEAVES, clock=store.clock)
+    publisher = Publisher(party.tree)
+    await party.insert("a", "b")
+
+    publisher.take_part()
+    await wait_until(lambda: shown(store) == party.expected(), description="the tree is published")
+    await publisher.close()
+
+    assert "nobody foresaw this" in caplog.text
