@@ -72,6 +72,25 @@ async def test_a_parent_that_is_let_go_meanwhile_is_waited_for(
     assert await run_in_order(both) == ["c", "d"]
 
 
+async def running_parent(here: BaseQueue, both: MovingQueue) -> Task:
+    """Return a parent that runs in the source; its child waits in the target."""
+    await here.enqueue(Task(func="f", id="parent"))
+    parent = await both.dequeue()
+    assert parent is not None
+    await both.enqueue(Task(func="f", id="child", depends_on=("parent",)))
+    return parent
+
+
+async def claimed_since(here: BaseQueue) -> tuple[Task, Task]:
+    """Return a task with a key as a mover read it, and as a worker has claimed it since."""
+    await here.enqueue(Task(func="f", id="old", unique_key="k"))
+    read = (await here.get(["old"]))[0]
+    claimed = await here.dequeue()
+    assert read is not None
+    assert claimed is not None
+    return read, claimed
+
+
 async def test_a_child_waits_for_a_parent_the_target_will_not_take(
     here: BaseQueue, there: BaseQueue
 ) -> None:
@@ -170,10 +189,7 @@ async def test_the_end_of_a_parent_is_told_by_whoever_hears_of_it_again(
     here: BaseQueue, there: BaseQueue, both: MovingQueue
 ) -> None:
     """The reply to its end got lost, and so did telling the target; the worker asks once more."""
-    await here.enqueue(Task(func="f", id="parent"))
-    parent = await both.dequeue()
-    assert parent is not None
-    await both.enqueue(Task(func="f", id="child", depends_on=("parent",)))
+    parent = await running_parent(here, both)
     end = Change(parent, lifecycle.settle(parent, lifecycle.Completed(), utcnow()))
     die_at(1, ("_swap",), here, after=True)
     with pytest.raises(DiedError):
@@ -189,10 +205,7 @@ async def test_a_new_child_of_a_parent_nobody_told_of_runs(
     here: BaseQueue, there: BaseQueue, both: MovingQueue
 ) -> None:
     """It would wait for a copy that nobody changes any more."""
-    await here.enqueue(Task(func="f", id="parent"))
-    parent = await both.dequeue()
-    assert parent is not None
-    await both.enqueue(Task(func="f", id="child", depends_on=("parent",)))
+    parent = await running_parent(here, both)
     await here.complete(parent)
 
     await both.enqueue(Task(func="f", id="late", depends_on=("parent",)))
@@ -205,10 +218,7 @@ async def test_another_mover_tells_of_the_ends_nobody_told(
     here: BaseQueue, there: BaseQueue, both: MovingQueue
 ) -> None:
     """The worker died between the end in the source and the word to the target."""
-    await here.enqueue(Task(func="f", id="parent"))
-    parent = await both.dequeue()
-    assert parent is not None
-    await both.enqueue(Task(func="f", id="child", depends_on=("parent",)))
+    parent = await running_parent(here, both)
     await here.complete(parent)
 
     await Transfer(here, there).recover()
@@ -220,11 +230,7 @@ async def test_a_mover_tells_of_tasks_it_came_too_late_for(
     here: BaseQueue, there: BaseQueue, both: MovingQueue
 ) -> None:
     """A worker came first and died at the end: the copy would hold the key till all is moved."""
-    await here.enqueue(Task(func="f", id="old", unique_key="k"))
-    read = (await here.get(["old"]))[0]
-    claimed = await here.dequeue()
-    assert read is not None
-    assert claimed is not None
+    read, claimed = await claimed_since(here)
     mover = Transfer(here, there)
     assert await mover.claimable([read]) == 0
     await here.complete(claimed)
@@ -238,11 +244,7 @@ async def test_a_key_is_not_held_by_the_copy_of_a_task_that_ended(
     here: BaseQueue, there: BaseQueue, both: MovingQueue
 ) -> None:
     """A new task would be taken for one that is over, and never run."""
-    await here.enqueue(Task(func="f", id="old", unique_key="k"))
-    read = (await here.get(["old"]))[0]
-    claimed = await here.dequeue()
-    assert read is not None
-    assert claimed is not None
+    read, claimed = await claimed_since(here)
     await Transfer(here, there).claimable([read])
     await here.complete(claimed)
 
