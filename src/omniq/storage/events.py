@@ -162,3 +162,19 @@ class BaseEventStorage(Component, ABC):
 
     @abstractmethod
     async def _purge(self, before: datetime, limit: int) -> int: ...
+
+
+async def append_missing(storage: BaseEventStorage, events: Sequence[TaskEvent]) -> None:
+    """Store the events that are not there yet: after a write whose answer got lost."""
+    missing: list[TaskEvent] = []
+    for event in events:
+        moment = event.timestamp
+        where = EventFilter(
+            task_id=event.task_id,
+            event_type=event.event_type,
+            since=moment,
+            until=moment + timedelta(microseconds=1),
+        )
+        if not await storage.query(where, limit=1):
+            missing.append(event)
+    await storage.append(missing)

@@ -23,7 +23,7 @@ from omniq.storage.nats.answers import Stored
 from omniq.storage.nats.component import NATSComponent, server_of, token
 from omniq.storage.nats.cursor import PAGE
 from omniq.storage.nats.frames import Frame
-from omniq.storage.nats.jetstream import Addressed, Stream
+from omniq.storage.nats.jetstream import EXPECTED, Addressed, Stream
 from omniq.storage.nats.link import NATSServer
 
 LATE = timedelta(seconds=1)
@@ -84,15 +84,24 @@ class NATSEventStorage(NATSComponent, BaseEventStorage):
         """Whether this very handle leads to the events."""
         return self._server is server
 
-    def appending(self, events: Sequence[TaskEvent]) -> Addressed:
-        """Return the messages that store events, for whoever sends them with others."""
-        now = utcnow()
-        frames = [Frame(self._subject(event, now), self._encoded(event)) for event in events]
+    def beginning(self, events: Sequence[TaskEvent]) -> Addressed:
+        """Return the messages that begin histories: refused where something is told already."""
+        frames = [
+            frame._replace(headers=self._first_of(event.task_id))
+            for frame, event in zip(self._frames(events), events, strict=True)
+        ]
         return Addressed(self.stream, frames)
 
     async def _append(self, events: list[TaskEvent]) -> None:
-        stream, frames = self.appending(events)
-        await stream.publish(frames)
+        await self.stream.publish(self._frames(events))
+
+    def _frames(self, events: Sequence[TaskEvent]) -> list[Frame]:
+        now = utcnow()
+        return [Frame(self._subject(event, now), self._encoded(event)) for event in events]
+
+    def _first_of(self, task_id: str) -> bytes:
+        history = f"{self._prefix}.*.{token(task_id)}"
+        return f"{EXPECTED}: 0\r\n{EXPECTED}-Subject: {history}\r\n".encode()
 
     async def _query(self, where: EventFilter, limit: int, newest: bool) -> list[TaskEvent]:
         if where.task_id is not None:

@@ -11,9 +11,9 @@ from omniq.exceptions import CapabilityError, StaleTaskError
 from omniq.models.task import Task, TaskStatus
 from omniq.storage.nats.dependants import Dependants, final_of
 from omniq.storage.nats.frames import Frame, lines
-from omniq.storage.nats.jetstream import EXPECTED, Addressed
+from omniq.storage.nats.jetstream import EXPECTED
 from omniq.storage.nats.records import Record, head_of
-from omniq.storage.nats.shelf import ATTEMPTS, Shelf, Write
+from omniq.storage.nats.shelf import ATTEMPTS, Publish, Shelf, Write
 from omniq.storage.taskstore import Inserted
 
 MOST_PARENTS = 900
@@ -29,12 +29,12 @@ class Inserts:
         self._named: set[str] = set()
 
     async def insert_plain(
-        self, tasks: Sequence[Task], now: datetime, also: Addressed
+        self, tasks: Sequence[Task], now: datetime, publish: Publish
     ) -> list[Inserted]:
-        """Store tasks without keys and parents, and messages of another stream with them."""
+        """Store tasks without keys and parents, by this way to send messages."""
         requests = [self._shelf.codec.request(task) for task in tasks]
         await self._name_queues({task.queue_name for task in tasks})
-        return await self._insert_plain(tasks, requests, now, also)
+        return await self._insert_plain(tasks, requests, now, publish)
 
     async def insert(self, tasks: Sequence[Task], now: datetime) -> list[Inserted]:
         """Store tasks; see `TaskStore.insert`."""
@@ -55,7 +55,7 @@ class Inserts:
         tasks: Sequence[Task],
         requests: Sequence[bytes],
         now: datetime,
-        also: Addressed | None = None,
+        publish: Publish | None = None,
     ) -> list[Inserted]:
         if not tasks:
             return []
@@ -63,7 +63,7 @@ class Inserts:
         for task, request in zip(tasks, requests, strict=False):
             head = head_of(lifecycle.admit(task, {}, now), [])
             writes.append(Write(None, head, request, task.queue_name, task.id))
-        stored = await self._shelf.write(writes, also)
+        stored = await self._shelf.write(writes, publish)
         await self._dependants.announce(final_of([one for one in stored if one is not None]))
         return [
             Inserted(task.id, record is not None)

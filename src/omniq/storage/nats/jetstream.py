@@ -14,6 +14,7 @@ import base64
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
@@ -107,10 +108,13 @@ class Stream:
         answers = await self._ask(frames)
         return [self._sequence(answer) for answer in answers]
 
-    async def publish_both(self, frames: Sequence[Frame], other: Addressed) -> list[int]:
+    async def publish_both(
+        self, frames: Sequence[Frame], other: Addressed
+    ) -> tuple[list[int], list[int]]:
         """Do as `publish`, and store messages of another stream in the same round trip.
 
-        Each message stands for itself: should one be refused, all others may be stored.
+        Each message stands for itself, and may be refused as in `publish`; returns the sequences of
+        both. Where this stream fails, what the other has stored is deleted.
         """
         stream, others = other
         await self._prepare(frames)
@@ -120,10 +124,13 @@ class Stream:
             return wire.ask([*frames, *others])
 
         answers = await self._server.call(work, items=len(frames) + len(others))
-        sequences = [self._sequence(answer) for answer in answers[: len(frames)]]
-        for answer in answers[len(frames) :]:
-            stream._sequence(answer)
-        return sequences
+        also = [stream._sequence(answer) for answer in answers[len(frames) :]]
+        try:
+            return [self._sequence(answer) for answer in answers[: len(frames)]], also
+        except StorageError:
+            with suppress(StorageError):  # the first error is the one to tell of
+                await stream.delete([sequence for sequence in also if sequence])
+            raise
 
     async def publish_together(self, frames: Sequence[Frame]) -> int:
         """Store up to 1000 messages, all or none; return the last sequence, 0 if refused.

@@ -32,6 +32,7 @@ from omniq.storage.nats.purges import Purges
 from omniq.storage.nats.records import TaskCodec
 from omniq.storage.nats.shelf import Shelf
 from omniq.storage.nats.signals import Ears, Signals
+from omniq.storage.nats.telling import Telling
 from omniq.storage.queue import BaseQueue
 from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
 
@@ -104,15 +105,15 @@ class NATSQueue(NATSComponent, BaseQueue):
     async def _insert_logged(
         self, tasks: list[Task], events: list[TaskEvent], storage: BaseEventStorage
     ) -> list[Inserted]:
-        """Store tasks and their events in one round trip.
-
-        Events are stored of tasks too whose ids were taken. When answers get lost, they may double.
-        """
+        """Store tasks and their events in one round trip."""
         if not isinstance(storage, NATSEventStorage) or any(map(is_bound, tasks)):
             return await super()._insert_logged(tasks, events, storage)
         if not self.logs_with(storage):
             return await super()._insert_logged(tasks, events, storage)
-        return await self._newcomers.insert_plain(tasks, utcnow(), storage.appending(events))
+        telling = Telling(self.stream, storage, events)
+        inserted = await self._newcomers.insert_plain(tasks, utcnow(), telling.publish)
+        await telling.put_right([item.stored for item in inserted])
+        return inserted
 
     async def _claim(
         self,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from secrets import token_hex
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from omniq.clock import from_micros, utcnow
 from omniq.exceptions import StaleTaskError, StorageUnavailableError
 from omniq.models.task import Task, TaskStatus
 from omniq.storage.nats.frames import Frame
-from omniq.storage.nats.jetstream import EXPECTED, Addressed, Stream
+from omniq.storage.nats.jetstream import EXPECTED, Stream
 from omniq.storage.nats.link import NATSServer
 from omniq.storage.nats.places import NEVER, READY, TIMED, WAITS, Place, Places, first_place
 from omniq.storage.nats.records import Head, Record, TaskCodec, data_of, head_after
@@ -43,6 +42,8 @@ class Write(NamedTuple):
 
 Change = Callable[[Record], Head | None]
 """What a record is to become; None leaves it."""
+Publish = Callable[[Sequence[Frame]], Awaitable[list[int]]]
+"""As `Stream.publish`."""
 
 
 class Shelf:
@@ -123,12 +124,12 @@ class Shelf:
         return [self.codec.record(one) for one in await self.stream.last(subjects)]
 
     async def write(
-        self, writes: Sequence[Write], also: Addressed | None = None
+        self, writes: Sequence[Write], publish: Publish | None = None
     ) -> list[Record | None]:
         """Store records, each if nobody changed its task meanwhile; None for those who lost.
 
-        When the answer gets lost, all are sent once more, and what stands already is recognised;
-        `also`, messages of another stream sent with them, may double.
+        When the answer gets lost, all are sent once more, and what stands already is recognised.
+        `publish` sends the messages, instead of that of the stream.
         """
         if not writes:
             return []
@@ -138,9 +139,7 @@ class Shelf:
         frames = [
             self._frame(write, place, now) for write, place in zip(writes, places, strict=True)
         ]
-        publish = self.stream.publish
-        if also is not None:
-            publish = partial(self.stream.publish_both, other=also)
+        publish = publish or self.stream.publish
         try:
             sequences, known = await publish(frames), dict[str, Record]()
         except StorageUnavailableError:

@@ -26,6 +26,7 @@ from omniq.storage.base import (
     Lease,
     TaskFilter,
 )
+from omniq.storage.events import append_missing
 from omniq.storage.joining import Caller
 from omniq.storage.postgres.callers import JoinedInserts
 from omniq.storage.postgres.claims import GRACE_SECONDS, ClaimStatements
@@ -156,7 +157,7 @@ class PostgreSQLQueue(BaseQueue):
         inserted, is_logged = await self._inserts_of.insert_logged(tasks, events)
         if not is_logged:
             pairs = zip(events, inserted, strict=True)
-            await storage.append([event for event, item in pairs if item.stored])
+            await append_missing(storage, [event for event, item in pairs if item.stored])
         return inserted
 
     async def _claim(

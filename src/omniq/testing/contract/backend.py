@@ -30,6 +30,11 @@ NOTHING = dict.fromkeys(
 )
 
 
+def enqueued(task: Task) -> TaskEvent:
+    """Return the event that tells of a new task."""
+    return TaskEvent(task_id=task.id, event_type=EventType.ENQUEUED)
+
+
 async def put_one_old_thing_everywhere(backend: BaseBackend) -> None:
     """Store a task, a result, an event and a schedule that are due for deletion, and new ones."""
     now, old = utcnow(), utcnow() - timedelta(days=60)
@@ -94,6 +99,35 @@ class BackendContract:
         assert await queue.counts() == {"default": {TaskStatus.PENDING: 6}}
         for event in (*logged[1:], told[1]):
             assert await events.get_events(event.task_id) == [event]
+
+    async def test_of_a_task_whose_id_is_taken_nothing_is_told(self, backend: BaseBackend) -> None:
+        """Whether the one that stands has a history or none."""
+        queue, events = backend.get_task_queue(), backend.get_event_storage()
+        told, untold, fresh = (Task(func="job") for _ in range(3))
+        await queue.insert_logged([told], [enqueued(told)], events)
+        await queue.insert([untold])
+        history = await events.get_all_events()
+
+        last = enqueued(fresh)
+        again = await queue.insert_logged(
+            [told, untold, fresh], [enqueued(told), enqueued(untold), last], events
+        )
+
+        assert [item.stored for item in again] == [False, False, True]
+        assert await events.get_all_events() == [*history, last]
+
+    async def test_an_id_used_again_goes_on_with_its_history(self, backend: BaseBackend) -> None:
+        """Tasks are deleted sooner than what is told of them."""
+        queue, events = backend.get_task_queue(), backend.get_event_storage()
+        task = Task(func="job")
+        first, second = enqueued(task), enqueued(task)
+        await queue.insert_logged([task], [first], events)
+        await queue.cancel(task.id)
+        await queue.cleanup_expired_tasks(utcnow() + timedelta(seconds=1))
+
+        assert await queue.insert_logged([task], [second], events) == [(task.id, True)]
+
+        assert await events.get_events(task.id) == [first, second]
 
     async def test_a_bad_task_keeps_the_others_and_all_events_out(
         self, backend: BaseBackend
