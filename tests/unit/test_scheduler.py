@@ -15,7 +15,7 @@ from omniq.models.schedule import ScheduleStatus
 from omniq.models.task import Task
 from omniq.scheduler import Scheduler
 from omniq.storage.memory import MemoryEventStorage, MemoryQueue
-from omniq.storage.taskstore import Inserted
+from omniq.storage.values import Inserted
 from tests.unit.dst_table import AFTER, BEFORE, SHAPES, TRANSITIONS, expected_fires, moment_of
 from tests.unit.schedule_doubles import (
     MINUTE,

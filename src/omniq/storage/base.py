@@ -6,15 +6,8 @@ from omniq.storage.events import EVERY_EVENT, BaseEventStorage, EventFilter
 from omniq.storage.queue import BaseQueue
 from omniq.storage.results import BaseResultStorage
 from omniq.storage.schedules import BaseScheduleStorage
-from omniq.storage.taskstore import (
-    EVERY_TASK,
-    Change,
-    Counts,
-    Inserted,
-    Lease,
-    TaskFilter,
-    TaskStore,
-)
+from omniq.storage.taskstore import TaskStore
+from omniq.storage.values import EVERY_TASK, Change, Counts, Inserted, Lease, TaskFilter
 
 BaseTaskQueue = BaseQueue
 

@@ -17,7 +17,7 @@ from omniq.models.task import Task
 
 if TYPE_CHECKING:
     from omniq.storage.component import Component
-    from omniq.storage.taskstore import Inserted
+    from omniq.storage.values import Inserted
 
 R = TypeVar("R")
 Wake = Callable[[], None]

@@ -25,7 +25,8 @@ from omniq.models.result import TaskResult
 from omniq.models.task import STATE_FIELDS, Task, TaskStatus
 from omniq.storage.parents import parents_wanted, refuse_missing
 from omniq.storage.results import BaseResultStorage
-from omniq.storage.taskstore import Change, Inserted, Lease, TaskFilter, TaskStore
+from omniq.storage.taskstore import TaskStore
+from omniq.storage.values import Change, Inserted, Lease, TaskFilter
 
 BARE_LEASE_SECONDS = 60.0
 """The lease of a task taken by `dequeue` or `lock_task`, outside of a worker."""

@@ -1,26 +1,14 @@
-# length: the whole contract of a queue, to be read in one piece
 """The storage contract for tasks: the atomic primitives every queue backend provides.
 
 The public methods here check their input, open the store on first use and hand over to the
-underscored method of the same name, which is all a backend writes. They hand over to that of
-`_serving`, so that an application follows when its store moves. What those must keep:
-
-* Each primitive is atomic by itself; nothing else has to be.
-* `now` is the caller's moment, or the store's own clock when None.
-* `_claim`, `_swap` and `_extend` cost O(log n + batch), however many tasks wait or are finished.
-* A decision about a task's next state is never made here but by `omniq.lifecycle`.
+underscored method of the same name, which is all a backend writes (see `omniq.storage.primitives`).
+They hand over to that of `_serving`, so that an application follows when its store moves.
 """
 
 from __future__ import annotations
 
-import asyncio
-import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
-
-import msgspec
 
 from omniq.blocking import blocking, refuse_in_loop, run_blocking
 from omniq.clock import check_seconds, utcnow
@@ -33,74 +21,15 @@ from omniq.models.checks import (
     moment_or_none,
 )
 from omniq.models.event import TaskEvent
-from omniq.models.task import Task, TaskStatus
-from omniq.storage.component import Component
+from omniq.models.task import Task
 from omniq.storage.events import BaseEventStorage
-from omniq.storage.joining import Caller, caller_of, require_transactions, unsuspended
-
-LONGEST_POLL_SECONDS = 0.25
-"""How long `wait` sleeps at most between two looks, where the store has no signal of its own."""
-LONGEST_LEASE_SECONDS = 86_400.0
+from omniq.storage.joining import caller_of, require_transactions, unsuspended
+from omniq.storage.primitives import Primitives
+from omniq.storage.values import EVERY_TASK, Change, Counts, Inserted, Lease, TaskFilter
 
 
-class Inserted(NamedTuple):
-    """What an insert did with one task: the id that stands for it, and whether it was stored."""
-
-    task_id: str
-    stored: bool
-
-
-class Change(NamedTuple):
-    """A compare-and-swap of one task.
-
-    Applied if and only if the stored ``(claim_count, lease_token, status)`` equals that of
-    `before`; then all of `STATE_FIELDS` are taken from `after`.
-    """
-
-    before: Task
-    after: Task
-
-
-class Lease(NamedTuple):
-    """The proof that a run holds its task."""
-
-    task_id: str
-    claim_count: int
-    lease_token: str
-
-
-class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which tasks `find` returns: those that match every field given (empty means any).
-
-    Attributes:
-        statuses, queues, funcs: any of these.
-        schedule_id, worker_id: exactly this.
-    """
-
-    statuses: frozenset[TaskStatus] = frozenset()
-    queues: frozenset[str] = frozenset()
-    funcs: frozenset[str] = frozenset()
-    schedule_id: str | None = None
-    worker_id: str | None = None
-
-    def matches(self, task: Task) -> bool:
-        """Whether `task` is one of them; for stores that cannot ask their engine."""
-        return (
-            (not self.statuses or task.status in self.statuses)
-            and (not self.queues or task.queue_name in self.queues)
-            and (not self.funcs or task.func in self.funcs)
-            and (self.schedule_id is None or task.schedule_id == self.schedule_id)
-            and (self.worker_id is None or task.worker_id == self.worker_id)
-        )
-
-
-EVERY_TASK = TaskFilter()
-Counts = dict[str, dict[TaskStatus, int]]
-"""Number of tasks per queue and status; queues and statuses without tasks are left out."""
-
-
-class TaskStore(Component, ABC):
-    """The primitives. Each takes and returns many."""
+class TaskStore(Primitives):
+    """The primitives as they are called. Each takes and returns many."""
 
     async def insert(self, tasks: Sequence[Task], *, now: datetime | None = None) -> list[Inserted]:
         """Store each task unless its id is known or a live task of its queue holds its unique key.
@@ -365,93 +294,6 @@ class TaskStore(Component, ABC):
         """See to tasks just stored, should this store have begun to move meanwhile."""
         if store is self and self.watch is not None and not self.watch.is_idle:
             await self.watch.confirm([item.task_id for item in inserted if item.stored])
-
-    # What a backend writes. Input is checked, the store is open.
-
-    async def _insert_logged(
-        self, tasks: list[Task], events: list[TaskEvent], storage: BaseEventStorage
-    ) -> list[Inserted]:
-        """Store tasks and the events of those stored; override where one round trip does both."""
-        inserted = await self._insert(tasks, None)
-        pairs = zip(events, inserted, strict=True)
-        await storage.append([event for event, item in pairs if item.stored])
-        return inserted
-
-    @abstractmethod
-    async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]: ...
-
-    async def _insert_within(
-        self,
-        caller: Caller,
-        tasks: list[Task],
-        events: BaseEventStorage | None,
-        now: datetime | None,
-    ) -> list[Inserted]:
-        """Needed with `capabilities.transactions`; never waits where `caller` blocks."""
-        raise NotImplementedError
-
-    @abstractmethod
-    async def _claim(
-        self,
-        queues: list[str],
-        worker_id: str,
-        lease_token: str,
-        limit: int,
-        lease_seconds: float,
-        now: datetime | None,
-    ) -> list[Task]: ...
-
-    @abstractmethod
-    async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]: ...
-
-    @abstractmethod
-    async def _extend(
-        self, leases: list[Lease], lease_seconds: float, now: datetime | None
-    ) -> list[Task]: ...
-
-    @abstractmethod
-    async def _get(self, task_ids: list[str]) -> list[Task | None]: ...
-
-    @abstractmethod
-    async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]: ...
-
-    @abstractmethod
-    async def _counts(self) -> Counts: ...
-
-    @abstractmethod
-    async def _purge(self, finished_before: datetime, limit: int) -> int: ...
-
-    @abstractmethod
-    async def _set_paused(self, queue_name: str, paused: bool) -> None: ...
-
-    @abstractmethod
-    async def _paused(self) -> set[str]: ...
-
-    @abstractmethod
-    async def _next_due(self, queues: list[str]) -> datetime | None:
-        """Return the earliest `due_at` of a SCHEDULED or RUNNING task of these queues."""
-
-    async def _wait(self, queues: list[str], timeout: float) -> None:
-        await asyncio.sleep(min(await self._until_due(queues, timeout), LONGEST_POLL_SECONDS))
-
-    async def _wait_final(self, task_ids: list[str], timeout: float) -> None:  # noqa: ARG002 - a poll
-        await asyncio.sleep(min(timeout, LONGEST_POLL_SECONDS / 10))
-
-    async def _until_due(self, queues: list[str], timeout: float) -> float:
-        """Seconds until a task comes due by itself, `timeout` at most; a paused queue has none."""
-        paused = await self._paused() if timeout > 0 else set(queues)
-        names = [name for name in queues if name not in paused]
-        due_at = await self._next_due(names) if names else None
-        if due_at is None:
-            return timeout
-        return min(timeout, max(0.0, math.nextafter((due_at - utcnow()).total_seconds(), math.inf)))
-
-    async def _announce(self, worker_id: str) -> None: ...
-
-    async def _withdraw(self, worker_id: str) -> None: ...
-
-    async def _end_dead_leases(self) -> list[str]:
-        return []
 
 
 def _is_revival(change: Change) -> bool:

@@ -13,7 +13,7 @@ from omniq.storage.file.folders import Folders
 from omniq.storage.file.ops import SUFFIX
 from omniq.storage.file.records import ID_AT, Stored
 from omniq.storage.file.unit import Unit
-from omniq.storage.taskstore import Change, Inserted, Lease
+from omniq.storage.values import Change, Inserted, Lease
 
 RUNNING, WAITING = TaskStatus.RUNNING, TaskStatus.WAITING
 

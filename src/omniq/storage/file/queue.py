@@ -38,7 +38,7 @@ from omniq.storage.file.view import PAUSED, TaskView
 from omniq.storage.local import liveness
 from omniq.storage.local.wake import FINAL, READY
 from omniq.storage.queue import BaseQueue
-from omniq.storage.taskstore import EVERY_TASK, Change, Counts, Inserted, Lease, TaskFilter
+from omniq.storage.values import EVERY_TASK, Change, Counts, Inserted, Lease, TaskFilter
 
 R = TypeVar("R")
 

@@ -18,7 +18,7 @@ from omniq.storage.memory.lanes import Record
 from omniq.storage.memory.table import TaskTable, encoded, whole
 from omniq.storage.memory.waiters import Waiters
 from omniq.storage.queue import BaseQueue
-from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
+from omniq.storage.values import Change, Counts, Inserted, Lease, TaskFilter
 
 IN_MEMORY = Capabilities(durable=False, shared=False, wakes=True)
 

@@ -13,7 +13,7 @@ from omniq.clock import EPOCH
 from omniq.models.task import STATE_FIELDS, Task, TaskStatus, copied
 from omniq.storage.memory.heap import LazyHeap
 from omniq.storage.memory.lanes import PENDING, RUNNING, SCHEDULED, Lane, Record, Timer
-from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
+from omniq.storage.values import Change, Counts, Inserted, Lease, TaskFilter
 
 WAITING = TaskStatus.WAITING
 _state_of = attrgetter(*STATE_FIELDS)

@@ -14,7 +14,7 @@ from omniq.storage.nats.dependants import Dependants, final_of
 from omniq.storage.nats.inserts import key_frame, key_holder
 from omniq.storage.nats.records import Record, bare_task
 from omniq.storage.nats.shelf import ATTEMPTS, Shelf, Write, becoming
-from omniq.storage.taskstore import Change, Lease
+from omniq.storage.values import Change, Lease
 
 W = TypeVar("W")
 

@@ -14,7 +14,7 @@ from omniq.storage.nats.frames import Frame, lines
 from omniq.storage.nats.jetstream import EXPECTED
 from omniq.storage.nats.records import Record, head_of
 from omniq.storage.nats.shelf import ATTEMPTS, Publish, Shelf, Write
-from omniq.storage.taskstore import Inserted
+from omniq.storage.values import Inserted
 
 MOST_PARENTS = 900
 """The server takes 1000 messages in one atomic batch."""

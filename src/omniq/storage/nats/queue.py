@@ -34,7 +34,7 @@ from omniq.storage.nats.shelf import Shelf
 from omniq.storage.nats.signals import Ears, Signals
 from omniq.storage.nats.telling import Telling
 from omniq.storage.queue import BaseQueue
-from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
+from omniq.storage.values import Change, Counts, Inserted, Lease, TaskFilter
 
 LONGEST_SLEEP_SECONDS = 5.0
 FINAL_POLL_SECONDS = 0.5

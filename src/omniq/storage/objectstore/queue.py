@@ -23,7 +23,7 @@ from omniq.storage.objectstore.logged import LoggedComponent, codec_of, frugal
 from omniq.storage.objectstore.service import LogService
 from omniq.storage.objectstore.taskstate import Row, TaskLogState, row
 from omniq.storage.queue import BaseQueue
-from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
+from omniq.storage.values import Change, Counts, Inserted, Lease, TaskFilter
 
 MOST_BYTES = 32 << 20
 """The arguments of all tasks of one call: they are one object."""

@@ -31,7 +31,7 @@ from omniq.storage.redis.scripts import script
 from omniq.storage.redis.server import LONGEST_BLOCK_SECONDS, RedisServer
 from omniq.storage.redis.wakes import Wakes
 from omniq.storage.results import BaseResultStorage
-from omniq.storage.taskstore import Change, Counts, Inserted, Lease, TaskFilter
+from omniq.storage.values import Change, Counts, Inserted, Lease, TaskFilter
 
 TASKS_PER_READ = 500
 LOOKS_PER_CALL = 5_000
