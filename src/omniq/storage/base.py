@@ -7,7 +7,16 @@ from omniq.storage.queue import BaseQueue
 from omniq.storage.results import BaseResultStorage
 from omniq.storage.schedules import BaseScheduleStorage
 from omniq.storage.taskstore import TaskStore
-from omniq.storage.values import EVERY_TASK, Change, Counts, Inserted, Lease, TaskFilter
+from omniq.storage.values import (
+    EVERY_TASK,
+    Change,
+    Counts,
+    Inserted,
+    JointFinish,
+    Lease,
+    LoggedInsert,
+    TaskFilter,
+)
 
 BaseTaskQueue = BaseQueue
 
@@ -26,8 +35,10 @@ __all__ = [
     "EventFilter",
     "Finding",
     "Inserted",
+    "JointFinish",
     "Lease",
     "Level",
+    "LoggedInsert",
     "TaskFilter",
     "TaskStore",
 ]

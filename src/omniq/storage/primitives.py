@@ -22,7 +22,16 @@ from omniq.models.task import Task
 from omniq.storage.component import Component
 from omniq.storage.events import BaseEventStorage
 from omniq.storage.joining import Caller
-from omniq.storage.values import Change, Counts, Inserted, Lease, TaskFilter
+from omniq.storage.results import BaseResultStorage
+from omniq.storage.values import (
+    Change,
+    Counts,
+    Inserted,
+    JointFinish,
+    Lease,
+    LoggedInsert,
+    TaskFilter,
+)
 
 LONGEST_POLL_SECONDS = 0.25
 """How long `wait` sleeps at most between two looks, where the store has no signal of its own."""
@@ -31,10 +40,22 @@ LONGEST_POLL_SECONDS = 0.25
 class Primitives(Component, ABC):
     """What a backend writes. Each takes and returns many."""
 
+    def _logged_insert(self, events: BaseEventStorage) -> LoggedInsert | None:  # noqa: ARG002 - for backends
+        """Return what stores tasks and their events there in one step; None where nothing does."""
+        return None
+
+    def _joint_finish(self, results: BaseResultStorage) -> JointFinish | None:  # noqa: ARG002 - for backends
+        """Return what stores results there and swaps in one step; None where nothing does."""
+        return None
+
     async def _insert_logged(
         self, tasks: list[Task], events: list[TaskEvent], storage: BaseEventStorage
     ) -> list[Inserted]:
-        """Store tasks and the events of those stored; override where one round trip does both."""
+        """Store tasks and the events of those stored, in one step where the store can."""
+        both = self._logged_insert(storage)
+        inserted = None if both is None else await both(tasks, events)
+        if inserted is not None:
+            return inserted
         inserted = await self._insert(tasks, None)
         pairs = zip(events, inserted, strict=True)
         await storage.append([event for event, item in pairs if item.stored])

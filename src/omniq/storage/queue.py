@@ -20,7 +20,7 @@ from omniq.exceptions import (
     TaskExistsError,
 )
 from omniq.ids import check_name, new_id, new_token
-from omniq.models.checks import checked_task, read_choice
+from omniq.models.checks import checked_result, checked_task, read_choice
 from omniq.models.result import TaskResult
 from omniq.models.task import STATE_FIELDS, Task, TaskStatus
 from omniq.storage.parents import parents_wanted, refuse_missing
@@ -179,7 +179,8 @@ class BaseQueue(TaskStore):
             StorageError: the results may be stored, the swaps not; or the answer got lost.
         """
         store = await self._serving()
-        return await store._finish(changes, results, storage, now)
+        kept = await storage._serving() if results else storage
+        return await store._finish(changes, results, kept, now)
 
     async def heartbeat(
         self, task: Task, *, lease_seconds: float = BARE_LEASE_SECONDS, now: datetime | None = None
@@ -350,7 +351,12 @@ class BaseQueue(TaskStore):
         storage: BaseResultStorage,
         now: datetime | None,
     ) -> list[bool]:
-        """Do what `finish` says; a backend may do it in one step."""
+        """Do what `finish` says, in one step where the store can."""
+        both = self._joint_finish(storage) if results else None
+        if both is not None:
+            applied = await both(changes, [checked_result(result) for result in results], now)
+            if applied is not None:
+                return applied
         if results:
             await storage.set_many(results)
         return await self.swap(changes, now=now)

@@ -94,9 +94,9 @@ class TaskStore(Primitives):
             return []
         return unsuspended(store._insert_within(caller, checked, events, moment))
 
-    def logs_with(self, events: BaseEventStorage) -> bool:  # noqa: ARG002 - for backends
+    def logs_with(self, events: BaseEventStorage) -> bool:
         """Whether `insert_logged` with this storage is a single round trip to the store."""
-        return False
+        return self._logged_insert(events) is not None
 
     async def insert_logged(
         self, tasks: Sequence[Task], events: Sequence[TaskEvent], storage: BaseEventStorage

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
 
+from omniq.models.event import TaskEvent
+from omniq.models.result import TaskResult
 from omniq.models.task import Task, TaskStatus
 
 
@@ -63,3 +67,10 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
 EVERY_TASK = TaskFilter()
 Counts = dict[str, dict[TaskStatus, int]]
 """Number of tasks per queue and status; queues and statuses without tasks are left out."""
+
+LoggedInsert = Callable[[list[Task], list[TaskEvent]], Awaitable[list[Inserted] | None]]
+"""Stores tasks and the events of those stored; None, and nothing is stored, if it cannot these."""
+JointFinish = Callable[
+    [Sequence[Change], list[TaskResult], datetime | None], Awaitable[list[bool] | None]
+]
+"""Stores checked results, then swaps; None, and nothing is changed, if it cannot these."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import product
 from typing import Unpack
 
@@ -34,7 +35,14 @@ from omniq.storage.nats.shelf import Shelf
 from omniq.storage.nats.signals import Ears, Signals
 from omniq.storage.nats.telling import Telling
 from omniq.storage.queue import BaseQueue
-from omniq.storage.values import Change, Counts, Inserted, Lease, TaskFilter
+from omniq.storage.values import (
+    Change,
+    Counts,
+    Inserted,
+    Lease,
+    LoggedInsert,
+    TaskFilter,
+)
 
 LONGEST_SLEEP_SECONDS = 5.0
 FINAL_POLL_SECONDS = 0.5
@@ -98,18 +106,17 @@ class NATSQueue(NATSComponent, BaseQueue):
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         return await self._newcomers.insert(tasks, now or utcnow())
 
-    def logs_with(self, events: BaseEventStorage) -> bool:
-        """Whether both are on this server."""
-        return isinstance(events, NATSEventStorage) and events.is_kept_on(self._server)
+    def _logged_insert(self, events: BaseEventStorage) -> LoggedInsert | None:
+        if isinstance(events, NATSEventStorage) and events.is_kept_on(self._server):
+            return partial(self._insert_telling, events)
+        return None
 
-    async def _insert_logged(
-        self, tasks: list[Task], events: list[TaskEvent], storage: BaseEventStorage
-    ) -> list[Inserted]:
+    async def _insert_telling(
+        self, storage: NATSEventStorage, tasks: list[Task], events: list[TaskEvent]
+    ) -> list[Inserted] | None:
         """Store tasks and their events in one round trip."""
-        if not isinstance(storage, NATSEventStorage) or any(map(is_bound, tasks)):
-            return await super()._insert_logged(tasks, events, storage)
-        if not self.logs_with(storage):
-            return await super()._insert_logged(tasks, events, storage)
+        if any(map(is_bound, tasks)):
+            return None
         telling = Telling(self.stream, storage, events)
         inserted = await self._newcomers.insert_plain(tasks, utcnow(), telling.publish)
         await telling.put_right([item.stored for item in inserted])

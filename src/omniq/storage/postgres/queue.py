@@ -6,10 +6,10 @@ import random
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 from omniq.blocking import run_blocking
-from omniq.models.checks import checked_result
 from omniq.models.event import TaskEvent
 from omniq.models.finding import Finding
 from omniq.models.result import TaskResult
@@ -23,7 +23,9 @@ from omniq.storage.base import (
     Change,
     Counts,
     Inserted,
+    JointFinish,
     Lease,
+    LoggedInsert,
     TaskFilter,
 )
 from omniq.storage.events import append_missing
@@ -143,17 +145,18 @@ class PostgreSQLQueue(BaseQueue):
 
         return await self._joined.insert(caller, tasks, events, now, again)
 
-    def logs_with(self, events: BaseEventStorage) -> bool:
-        """Whether both are in the same database."""
-        return isinstance(events, PostgreSQLEventStorage) and events.is_kept_in(self._db)
+    def _logged_insert(self, events: BaseEventStorage) -> LoggedInsert | None:
+        if isinstance(events, PostgreSQLEventStorage) and events.is_kept_in(self._db):
+            return partial(self._insert_telling, events)
+        return None
 
-    async def _insert_logged(
-        self, tasks: list[Task], events: list[TaskEvent], storage: BaseEventStorage
-    ) -> list[Inserted]:
-        """Store tasks and events in one statement where both are in the same database."""
+    async def _insert_telling(
+        self, storage: PostgreSQLEventStorage, tasks: list[Task], events: list[TaskEvent]
+    ) -> list[Inserted] | None:
+        """Store tasks and events in one statement."""
         is_plain = all(not (e.message or e.details or e.worker_id) for e in events)
-        if not self.logs_with(storage) or not is_plain or not are_fresh(tasks):
-            return await super()._insert_logged(tasks, events, storage)
+        if not is_plain or not are_fresh(tasks):
+            return None
         inserted, is_logged = await self._inserts_of.insert_logged(tasks, events)
         if not is_logged:
             pairs = zip(events, inserted, strict=True)
@@ -189,22 +192,23 @@ class PostgreSQLQueue(BaseQueue):
     async def _swap(self, changes: list[Change], now: datetime | None) -> list[bool]:
         return await self._writes.swap(changes, now)
 
-    async def _finish(
+    def _joint_finish(self, results: BaseResultStorage) -> JointFinish | None:
+        if isinstance(results, PostgreSQLResultStorage) and results.is_kept_in(self._db):
+            return partial(self._set_and_swap, results)
+        return None
+
+    async def _set_and_swap(
         self,
+        storage: PostgreSQLResultStorage,
         changes: Sequence[Change],
-        results: Sequence[TaskResult],
-        storage: BaseResultStorage,
+        results: list[TaskResult],
         now: datetime | None,
-    ) -> list[bool]:
-        """Store results and swap, in one statement where both are in the same database."""
-        if not isinstance(storage, PostgreSQLResultStorage) or not storage.is_kept_in(self._db):
-            return await super()._finish(changes, results, storage, now)
+    ) -> list[bool] | None:
+        """Store results and swap, in one statement."""
         ids = {result.task_id for result in results}
-        if not results or len(ids) != len(results) or not is_simple(changes):
-            return await super()._finish(changes, results, storage, now)
-        rows = storage.rows([checked_result(result) for result in results])
-        await self.connect()
-        return await self._writes.swap(changes, now, rows)
+        if len(ids) != len(results) or not is_simple(changes):
+            return None
+        return await self._writes.swap(changes, now, storage.rows(results))
 
     async def _extend(
         self, leases: list[Lease], lease_seconds: float, now: datetime | None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Unpack
 
 from omniq.clock import from_micros, to_micros
 from omniq.loops import PerLoop
-from omniq.models.checks import checked_result
 from omniq.models.event import TaskEvent
 from omniq.models.result import TaskResult
 from omniq.models.task import Task, TaskStatus
@@ -31,7 +31,15 @@ from omniq.storage.redis.scripts import script
 from omniq.storage.redis.server import LONGEST_BLOCK_SECONDS, RedisServer
 from omniq.storage.redis.wakes import Wakes
 from omniq.storage.results import BaseResultStorage
-from omniq.storage.values import Change, Counts, Inserted, Lease, TaskFilter
+from omniq.storage.values import (
+    Change,
+    Counts,
+    Inserted,
+    JointFinish,
+    Lease,
+    LoggedInsert,
+    TaskFilter,
+)
 
 TASKS_PER_READ = 500
 LOOKS_PER_CALL = 5_000
@@ -67,16 +75,15 @@ class RedisQueue(RedisComponent, BaseQueue):
                 await waiting.close()
         await super()._close()
 
-    def logs_with(self, events: BaseEventStorage) -> bool:
-        """Whether both are on this server."""
-        return isinstance(events, RedisEventStorage) and events.is_kept_on(self._server)
+    def _logged_insert(self, events: BaseEventStorage) -> LoggedInsert | None:
+        if isinstance(events, RedisEventStorage) and events.is_kept_on(self._server):
+            return partial(self._insert_telling, events)
+        return None
 
-    async def _insert_logged(
-        self, tasks: list[Task], events: list[TaskEvent], storage: BaseEventStorage
+    async def _insert_telling(
+        self, storage: RedisEventStorage, tasks: list[Task], events: list[TaskEvent]
     ) -> list[Inserted]:
         """Store tasks and their events by one script."""
-        if not isinstance(storage, RedisEventStorage) or not self.logs_with(storage):
-            return await super()._insert_logged(tasks, events, storage)
         insert = (*self._arguments(tasks, None), *storage.appending(events))
         return _inserted(await self._server.run(_INSERT, *insert, again=True, lasting=True))
 
@@ -112,19 +119,22 @@ class RedisQueue(RedisComponent, BaseQueue):
         batch = packed([field for change in changes for field in _item(change)])
         return micros_or_empty(now), self._server.nonce(), batch
 
-    async def _finish(
+    def _joint_finish(self, results: BaseResultStorage) -> JointFinish | None:
+        if isinstance(results, RedisResultStorage) and results.is_kept_on(self._server):
+            return partial(self._set_and_swap, results)
+        return None
+
+    async def _set_and_swap(
         self,
+        storage: RedisResultStorage,
         changes: Sequence[Change],
-        results: Sequence[TaskResult],
-        storage: BaseResultStorage,
+        results: list[TaskResult],
         now: datetime | None,
-    ) -> list[bool]:
-        """Store results, then swap, by one script where both are on this server."""
-        if not isinstance(storage, RedisResultStorage) or not storage.is_kept_on(self._server):
-            return await super()._finish(changes, results, storage, now)
-        parts = storage.setting([checked_result(result) for result in results]) if results else []
+    ) -> list[bool] | None:
+        """Store results, then swap, by one script."""
+        parts = storage.setting(results)
         if len(parts) != 1:
-            return await super()._finish(changes, results, storage, now)
+            return None
         arguments = (*self._swapping(changes, now), *parts[0])
         return _applied(await self._server.run(_SWAP, *arguments, again=True, lasting=True))
 

@@ -6,10 +6,10 @@ import asyncio
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from omniq.clock import from_micros, to_micros, utcnow
-from omniq.models.checks import checked_result
 from omniq.models.event import TaskEvent
 from omniq.models.finding import Finding
 from omniq.models.result import TaskResult
@@ -23,7 +23,9 @@ from omniq.storage.base import (
     Change,
     Counts,
     Inserted,
+    JointFinish,
     Lease,
+    LoggedInsert,
     TaskFilter,
 )
 from omniq.storage.joining import Caller
@@ -124,16 +126,15 @@ class SQLiteQueue(BaseQueue):
             lambda transaction: self._writes.insert(transaction, tasks, payloads, moment)
         )
 
-    def logs_with(self, events: BaseEventStorage) -> bool:
-        """Whether both are in this file."""
-        return isinstance(events, SQLiteEventStorage) and events.is_kept_in(self._db)
+    def _logged_insert(self, events: BaseEventStorage) -> LoggedInsert | None:
+        if isinstance(events, SQLiteEventStorage) and events.is_kept_in(self._db):
+            return partial(self._insert_telling, events)
+        return None
 
-    async def _insert_logged(
-        self, tasks: list[Task], events: list[TaskEvent], storage: BaseEventStorage
+    async def _insert_telling(
+        self, storage: SQLiteEventStorage, tasks: list[Task], events: list[TaskEvent]
     ) -> list[Inserted]:
         """Store tasks and the events of those stored, in one transaction."""
-        if not isinstance(storage, SQLiteEventStorage) or not self.logs_with(storage):
-            return await super()._insert_logged(tasks, events, storage)
         payloads, rows = [self._codec.encode(task) for task in tasks], storage.rows(events)
         now = utcnow()
 
@@ -194,19 +195,20 @@ class SQLiteQueue(BaseQueue):
             lambda transaction: self._writes.swap(transaction, changes, moment)
         )
 
-    async def _finish(
+    def _joint_finish(self, results: BaseResultStorage) -> JointFinish | None:
+        if isinstance(results, SQLiteResultStorage) and results.is_kept_in(self._db):
+            return partial(self._set_and_swap, results)
+        return None
+
+    async def _set_and_swap(
         self,
+        storage: SQLiteResultStorage,
         changes: Sequence[Change],
-        results: Sequence[TaskResult],
-        storage: BaseResultStorage,
+        results: list[TaskResult],
         now: datetime | None,
     ) -> list[bool]:
-        """Store results and swap, in one transaction where both are in the same file."""
-        if not isinstance(storage, SQLiteResultStorage) or not storage.is_kept_in(self._db):
-            return await super()._finish(changes, results, storage, now)
-        rows = storage.rows([checked_result(result) for result in results])
-        moment = now or utcnow()
-        await self.connect()
+        """Store results and swap, in one transaction."""
+        rows, moment = storage.rows(results), now or utcnow()
 
         def run(transaction: Transaction) -> list[bool]:
             storage.write_rows(transaction, rows)
