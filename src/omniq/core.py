@@ -85,7 +85,7 @@ class OmniQ(Operations):
         if url is not None and backend is not None:
             raise ConfigError("give either url or backend, not both")
         read = None if config is None else OmniQConfig.read(config)
-        sources = Sources(url or backend, tasks, results, events, schedules, read)
+        sources = Sources(backend if url is None else url, tasks, results, events, schedules, read)
         super().__init__(sources, log_events=log_events)
         self.default_queue = default_queue
         self.result_ttl_seconds = (

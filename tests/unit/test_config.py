@@ -293,6 +293,12 @@ def test_an_object_store_may_keep_one_component() -> None:
     ("url", "shown"),
     [
         ("redis://:pa/ss@host/0", "redis://:***@host/0"),
+        ("redis://u:pa?ss@host/0?token=a", "redis://u:***@host/0?token=***"),
+        (
+            "postgresql://h?direct_dsn=postgresql://u:x@h",
+            "postgresql://h?direct_dsn=postgresql://u:***@h",
+        ),
+        ("postgresql://h?direct_dsn=x%3A%2F%2Fu%3Ax%40h", "postgresql://h?direct_dsn=x://u:***@h"),
         ("nats://h?token=abc&replicas=3", "nats://h?token=***&replicas=3"),
         ("postgresql://h/x?password=a", "postgresql://h/x?password=***"),
         ("sqlite:///a@b.db", "sqlite:///a@b.db"),

@@ -77,7 +77,7 @@ def test_the_type_makes_sqlite_of_any_path() -> None:
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("", "empty string"),
+        ("", "is the variable it is made from unset"),
         ("jobs", "no URL"),
         ("sqlite:jobs.db?x=1.txt", "no option"),
         ("sqlite://", "names no file"),

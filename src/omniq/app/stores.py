@@ -164,7 +164,8 @@ class _Choice:
             return source
         if isinstance(source, str):
             StorageBackendFactory.type_of(source)
-            source = StorageBackendConfig(url=source, origin=name)
+            own = getattr(self._sources, name) is not None
+            source = StorageBackendConfig(url=source, origin=name if own else "url")
         if isinstance(source, StorageBackendConfig):
             source = self._backend(name, source)
         if isinstance(source, BaseBackend):

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from omniq.backend.base import BaseBackend
 from omniq.exceptions import ConfigError
+from omniq.models.server_urls import readable
 from omniq.serialization import SerializationFormat
 from omniq.storage.nats import (
     NATSEventStorage,
@@ -48,7 +49,7 @@ class NATSBackend(BaseBackend):
         Raises:
             ConfigError: a part of it makes no sense.
         """
-        base, _, query = url.partition("?")
+        base, _, query = readable(url, "NATS").partition("?")
         options = parse_qsl(query, keep_blank_values=True)
         kept = [(name, value) for name, value in options if name != "serialization_format"]
         chosen = dict(options).get("serialization_format", "json")

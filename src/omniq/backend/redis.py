@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from omniq.backend.base import BaseBackend
 from omniq.exceptions import ConfigError
+from omniq.models.server_urls import readable
 from omniq.serialization import SerializationFormat
 from omniq.storage.events import EVENTS_KEPT
 from omniq.storage.redis import (
@@ -53,7 +54,7 @@ class RedisBackend(BaseBackend):
         Raises:
             ConfigError: a part of the URL makes no sense.
         """
-        place, _, query = url.partition("?")
+        place, _, query = readable(url, "Redis").partition("?")
         pairs = parse_qsl(query, keep_blank_values=True)
         own = {name: value for name, value in pairs if name == "serialization_format"}
         if not set(own.values()) <= set(get_args(SerializationFormat)):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, cast
+from urllib.parse import unquote
+
+from omniq.models.server_urls import is_ambiguous
 
 
 def masked(url: str) -> str:
     """Return a URL fit to be shown: its password, or token, replaced by ``***``."""
+    if is_ambiguous(url):  # a mark in the password would seem to begin the query
+        return masked(_masked_place(url))
     place, question, query = url.partition("?")
     pairs = (pair.partition("=") for pair in query.split("&"))
-    shown = "&".join(f"{n}{eq}{'***' if _is_secret(n) else v}" for n, eq, v in pairs)
+    shown = "&".join(f"{name}{equals}{_masked_value(name, v)}" for name, equals, v in pairs)
     return f"{_masked_place(place)}{question}{shown}"
 
 
@@ -27,6 +32,13 @@ def _masked_option(name: str, value: Any) -> Any:
     if _is_secret(name) and value is not None:
         return "***"
     return masked(value) if isinstance(value, str) and "://" in value else value
+
+
+def _masked_value(name: str, value: str) -> str:
+    if _is_secret(name):
+        return "***"
+    plain = unquote(value)
+    return masked(plain) if "://" in plain else value
 
 
 def _is_secret(name: str) -> bool:

@@ -34,6 +34,7 @@ from omniq.models.backend_configs import (
     type_in,
 )
 from omniq.models.masking import masked
+from omniq.models.server_urls import readable
 from omniq.models.storage_config import Backend, StorageBackendConfig, backend_from
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class StorageBackendFactory:
             ConfigError: neither tells, or `backend_type` contradicts the scheme.
         """
         if not url:
-            raise ConfigError("expected the URL of a backend, got an empty string")
+            raise ConfigError("the URL is empty; is the variable it is made from unset?")
         name = type_in(url)
         if "://" in url and backend_type is not None and canonical(backend_type) != name:
             raise ConfigError(f"{masked(url)!r} is no URL of type {backend_type!r}")
@@ -228,9 +229,9 @@ def _with_place(entry: BackendEntry, url: str | None) -> dict[str, Any]:
         )
     if entry.read is not None:
         return entry.read(url)
-    place, _, query = url.partition("?")
-    pairs = parse_qsl(query, keep_blank_values=True)
     is_folder = entry.place == "base_dir"
+    place, _, query = (url if is_folder else readable(url, "server's")).partition("?")
+    pairs = parse_qsl(query, keep_blank_values=True)
     ours = {name: v for name, v in pairs if is_folder or name == "serialization_format"}
     rest = urlencode([pair for pair in pairs if pair[0] not in ours])
     return {entry.place: f"{place}?{rest}" if rest else place, **ours}

@@ -19,6 +19,7 @@ import msgspec
 from omniq.clock import check_seconds
 from omniq.exceptions import ConfigError, ValidationError
 from omniq.ids import check_name
+from omniq.models.server_urls import readable
 
 DEFAULT_URL = "nats://localhost:4222"
 DEFAULT_PORT = 4222
@@ -111,7 +112,7 @@ def _listed(servers: str | Sequence[str] | None) -> list[str]:
     for text in cast("list[object]", several):
         if not isinstance(text, str) or not text:
             raise ConfigError(f"servers: expected URLs, got {type(text).__name__}")
-        scheme, found, rest = text.partition("://")
+        scheme, found, rest = readable(text, "NATS").partition("://")
         rest, mark, query = (rest if found else text).partition("?")
         who, at, hosts = rest.rpartition("@")
         prefix = f"{scheme if found else 'nats'}://{who}{at}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import ssl
 from typing import Any, NamedTuple, TypedDict, cast
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from omniq.exceptions import ConfigError
+from omniq.models.server_urls import are_ports, is_port, readable
 
 _SCHEMES = {"postgresql", "postgres", "postgresql+asyncpg", "postgres+asyncpg"}
 _LOCAL = {"", "localhost", "127.0.0.1", "::1", "[::1]"}
@@ -92,7 +93,9 @@ def target(dsn: str, given_ssl: ssl.SSLContext | bool | None) -> Target:
     Raises:
         ConfigError: it is no DSN.
     """
-    pieces = urlsplit(dsn)
+    pieces = _pieces(dsn)
+    dsn = urlunsplit(pieces)
+    _check_ports(pieces)
     query = dict(parse_qsl(pieces.query, keep_blank_values=True))
     if given_ssl is None and "sslmode" not in query and not os.environ.get("PGSSLMODE"):
         if "sslrootcert" in query:
@@ -126,12 +129,7 @@ def _from_parts(parts: dict[str, Any]) -> str:
 
 def _split(dsn: str) -> tuple[str, dict[str, Any]]:
     """Part a URL into what the driver reads and the options that are ours."""
-    try:
-        pieces = urlsplit(dsn)
-    except ValueError as error:
-        raise ConfigError(
-            "the PostgreSQL URL cannot be read; is a bracket or quote off?"
-        ) from error
+    pieces = _pieces(dsn)
     if pieces.scheme not in _SCHEMES:
         raise ConfigError(f"{shown(dsn)!r} is no PostgreSQL URL; it starts with postgresql://")
     own: dict[str, Any] = {}
@@ -160,6 +158,24 @@ def _take_option(own: dict[str, Any], name: str, value: str) -> bool:
     return True
 
 
+def _pieces(dsn: str) -> SplitResult:
+    try:
+        return urlsplit(readable(dsn, "PostgreSQL"))
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(
+            "the PostgreSQL URL cannot be read; is a bracket or quote off?"
+        ) from error
+
+
+def _check_ports(pieces: SplitResult) -> None:
+    in_query = dict(parse_qsl(pieces.query)).get("port", "")
+    listed = [port for port in in_query.split(",") if port]
+    if not (are_ports(pieces.netloc.rpartition("@")[2]) and all(map(is_port, listed))):
+        raise ConfigError("the PostgreSQL URL cannot be read: a port is a number from 1 to 65535")
+
+
 def _is_local(netloc: str, query: dict[str, str]) -> bool:
     """Whether all hosts are this machine, so that the network sees nothing."""
     hosts = netloc.rpartition("@")[2].split(",")
@@ -175,7 +191,7 @@ def _host(address: str) -> str:
 
 def taken_from_query(url: str, name: str, default: str) -> tuple[str, str]:
     """Return a URL without one option of its query, and the value that had."""
-    pieces = urlsplit(url)
+    pieces = _pieces(url)
     options = parse_qsl(pieces.query, keep_blank_values=True)
     rest = urlencode([pair for pair in options if pair[0] != name])
     return urlunsplit(pieces._replace(query=rest)), dict(options).get(name, default)

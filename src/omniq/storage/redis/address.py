@@ -17,6 +17,7 @@ import msgspec
 
 from omniq.clock import check_seconds
 from omniq.exceptions import ConfigError, ValidationError
+from omniq.models.server_urls import readable
 
 Durability = Literal["server", "fsync", "replica"]
 Topology = Literal["single", "unix", "sentinel", "cluster"]
@@ -136,6 +137,7 @@ def _read_url(url: str) -> dict[str, Any]:
     if not found or scheme.lower() not in _SCHEMES:
         raise ConfigError(f"a Redis URL starts with one of {', '.join(_SCHEMES)}, followed by ://")
     topology, ssl = _SCHEMES[scheme.lower()]
+    rest = readable(url, "Redis").partition("://")[2]
     rest, _, query = rest.partition("?")
     authority, _, path = rest.partition("/")
     user, _, hosts = authority.rpartition("@")
