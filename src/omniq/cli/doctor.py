@@ -11,6 +11,7 @@ from rich.table import Table
 from omniq.cli.exits import Exit
 from omniq.cli.output import Json, cell, console, print_json
 from omniq.cli.target import Target, open_target
+from omniq.core import OmniQ
 from omniq.doctor import UNREACHABLE
 from omniq.models.finding import Finding, Level, worst
 
@@ -28,7 +29,7 @@ def doctor(
     json: Json = False,
 ) -> int:
     """Look at every component: what is fine, what is a risk, what is broken, and what to do."""
-    found = asyncio.run(_found(app, monitor_url))
+    found = asyncio.run(_found(open_target(app), monitor_url))
     if json:
         print_json({"worst": worst(found), "findings": found})
     else:
@@ -36,8 +37,7 @@ def doctor(
     return _code(found, strict=strict)
 
 
-async def _found(app: str | None, monitor_url: str | None) -> list[Finding]:
-    target = open_target(app)
+async def _found(target: OmniQ, monitor_url: str | None) -> list[Finding]:
     for component in (
         target.task_queue,
         target.result_storage,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from omniq.cli.output import Json, console, print_json, print_table
-from omniq.cli.target import Target, open_target
+from omniq.cli.target import Target, on_target
 from omniq.core import OmniQ
 from omniq.exceptions import ValidationError
 from omniq.models.task import TaskStatus
@@ -28,11 +27,10 @@ def by_status(numbers: dict[TaskStatus, int]) -> list[int]:
 def list_queues(*, app: Target = None, json: Json = False) -> None:
     """List queues with their tasks by status."""
 
-    async def run() -> tuple[Any, set[str]]:
-        async with open_target(app) as target:
-            return await target.task_queue.counts(), await target.task_queue.paused()
+    async def look(target: OmniQ) -> tuple[Any, set[str]]:
+        return await target.task_queue.counts(), await target.task_queue.paused()
 
-    counts, paused = asyncio.run(run())
+    counts, paused = on_target(app, look)
     names = sorted({*counts, *paused})
     if json:
         rows = [
@@ -81,8 +79,4 @@ def _confirmed(question: str) -> bool:
 
 
 def _act(app: str | None, act: Callable[[OmniQ], Awaitable[Any]], said: str) -> None:
-    async def run() -> Any:
-        async with open_target(app) as target:
-            return await act(target)
-
-    console().print(said.format(asyncio.run(run())), markup=False)
+    console().print(said.format(on_target(app, act)), markup=False)

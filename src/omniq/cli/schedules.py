@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 from cyclopts import App
 
 from omniq.cli.exits import Exit
 from omniq.cli.output import Json, ago, print_json, print_table
-from omniq.cli.target import Target, open_target
+from omniq.cli.target import Target, on_target
 from omniq.exceptions import NotFoundError
 from omniq.models.schedule import Schedule
 
@@ -21,12 +18,8 @@ _COLUMNS = ("ID", "TASK", "WHEN", "STATUS", "NEXT", "LAST", "FIRED")
 @schedules.command(name="list")
 def list_schedules(*, app: Target = None, json: Json = False) -> None:
     """List schedules with their next fire time."""
-
-    async def run() -> list[Schedule]:
-        async with open_target(app) as target:
-            return await target.schedule_storage.list_schedules()
-
-    _print(asyncio.run(run()), json=json)
+    found = on_target(app, lambda target: target.schedule_storage.list_schedules())
+    _print(found, json=json)
 
 
 @schedules.command
@@ -44,22 +37,16 @@ def resume(schedule_id: str, *, app: Target = None, json: Json = False) -> None:
 @schedules.command
 def delete(schedule_id: str, *, app: Target = None) -> int:
     """Delete a schedule; tasks it made stay. One declared in code comes back with its worker."""
-
-    async def run() -> bool:
-        async with open_target(app) as target:
-            return await target.schedule_storage.delete_schedule(schedule_id)
-
-    if not asyncio.run(run()):
+    was_there = on_target(app, lambda target: target.schedule_storage.delete_schedule(schedule_id))
+    if not was_there:
         raise NotFoundError(f"there is no schedule {schedule_id}")
     return Exit.OK
 
 
 def _turn(app: str | None, method: str, schedule_id: str) -> Schedule:
-    async def run() -> Any:
-        async with open_target(app) as target:
-            return await getattr(target.schedule_storage, method)(schedule_id)
-
-    schedule: Schedule = asyncio.run(run())
+    schedule: Schedule = on_target(
+        app, lambda target: getattr(target.schedule_storage, method)(schedule_id)
+    )
     return schedule
 
 

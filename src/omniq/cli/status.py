@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import platform
 import sqlite3
 from importlib.metadata import PackageNotFoundError, version
@@ -10,7 +9,8 @@ from typing import Any
 
 from omniq.cli.output import Json, ago, console, print_json, print_table
 from omniq.cli.queues import by_status
-from omniq.cli.target import Target, open_target
+from omniq.cli.target import Target, on_target
+from omniq.core import OmniQ
 from omniq.models.schedule import ScheduleStatus
 from omniq.models.task import TaskStatus
 from omniq.storage.base import TaskFilter
@@ -31,7 +31,7 @@ def environment() -> dict[str, str]:
 
 def status(*, app: Target = None, json: Json = False) -> None:
     """Show queues, running tasks and the next schedules at one glance."""
-    told = asyncio.run(_gather(app))
+    told = on_target(app, _gather)
     if json:
         print_json(told)
         return
@@ -58,14 +58,13 @@ def status(*, app: Target = None, json: Json = False) -> None:
     )
 
 
-async def _gather(app: str | None) -> dict[str, Any]:
-    async with open_target(app) as target:
-        queue = target.task_queue
-        running = TaskFilter(statuses=frozenset({TaskStatus.RUNNING}))
-        return {
-            "store": repr(queue),
-            "counts": await queue.counts(),
-            "paused": sorted(await queue.paused()),
-            "running": await queue.find(running, limit=20),
-            "schedules": await target.schedule_storage.list_schedules(ScheduleStatus.ACTIVE),
-        }
+async def _gather(target: OmniQ) -> dict[str, Any]:
+    queue = target.task_queue
+    running = TaskFilter(statuses=frozenset({TaskStatus.RUNNING}))
+    return {
+        "store": repr(queue),
+        "counts": await queue.counts(),
+        "paused": sorted(await queue.paused()),
+        "running": await queue.find(running, limit=20),
+        "schedules": await target.schedule_storage.list_schedules(ScheduleStatus.ACTIVE),
+    }

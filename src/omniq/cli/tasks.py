@@ -12,7 +12,7 @@ from cyclopts.validators import Number
 
 from omniq.cli.exits import Exit
 from omniq.cli.output import Json, ago, console, print_json, print_pairs, print_table
-from omniq.cli.target import Target, load, open_target
+from omniq.cli.target import Target, load, on_target
 from omniq.core import OmniQ
 from omniq.exceptions import ConfigError, NotFoundError, ResultError, ValidationError
 from omniq.models.task import Task, TaskStatus
@@ -68,11 +68,10 @@ def list_tasks(
 ) -> None:
     """List tasks, oldest first."""
 
-    async def run() -> list[Task]:
-        async with open_target(app) as target:
-            return await target.task_queue.list_tasks(queue, status, func=name, limit=limit)
+    async def look(target: OmniQ) -> list[Task]:
+        return await target.task_queue.list_tasks(queue, status, func=name, limit=limit)
 
-    found = asyncio.run(run())
+    found = on_target(app, look)
     if json:
         print_json(found)
         return
@@ -98,15 +97,14 @@ def list_tasks(
 def show(task_id: str, *, app: Target = None, json: Json = False) -> None:
     """Show one task: its state, its result or error, its history."""
 
-    async def run() -> tuple[Task, Any, Any]:
-        async with open_target(app) as target:
-            task = await target.task_queue.get_task(task_id)
-            if task is None:
-                raise NotFoundError(f"there is no task {task_id}")
-            result = await target.result_storage.get(task_id)
-            return task, result, await target.event_storage.get_events(task_id)
+    async def look(target: OmniQ) -> tuple[Task, Any, Any]:
+        task = await target.task_queue.get_task(task_id)
+        if task is None:
+            raise NotFoundError(f"there is no task {task_id}")
+        result = await target.result_storage.get(task_id)
+        return task, result, await target.event_storage.get_events(task_id)
 
-    task, result, events = asyncio.run(run())
+    task, result, events = on_target(app, look)
     if json:
         print_json({"task": task, "result": result, "events": events})
         return
@@ -142,19 +140,18 @@ def _each(task_ids: tuple[str, ...], app: str | None, json: bool, act: Act) -> i
     if not task_ids:
         raise ValidationError("task_ids", "name at least one task")
 
-    async def run() -> list[tuple[str, str, str | None]]:
+    async def act_on_all(target: OmniQ) -> list[tuple[str, str, str | None]]:
         rows: list[tuple[str, str, str | None]] = []
-        async with open_target(app) as target:
-            for task_id in task_ids:
-                try:
-                    task = await act(target, task_id)
-                    note = "asked to stop" if task.cancel_requested else None
-                    rows.append((task_id, task.status.value, note))
-                except (NotFoundError, ValidationError, ResultError) as error:
-                    rows.append((task_id, "error", str(error)))
+        for task_id in task_ids:
+            try:
+                task = await act(target, task_id)
+                note = "asked to stop" if task.cancel_requested else None
+                rows.append((task_id, task.status.value, note))
+            except (NotFoundError, ValidationError, ResultError) as error:
+                rows.append((task_id, "error", str(error)))
         return rows
 
-    rows = asyncio.run(run())
+    rows = on_target(app, act_on_all)
     if json:
         print_json([dict(zip(("id", "status", "note"), row, strict=True)) for row in rows])
     else:

@@ -15,6 +15,10 @@ from omniq.exceptions import ConfigError
 PREFERRED = ("app", "q", "queue", "omniq")
 
 
+class AppNotFoundError(ConfigError):
+    """What was typed leads to no `OmniQ`."""
+
+
 def load_app(target: str) -> OmniQ:
     """Return the `OmniQ` that `target` names.
 
@@ -22,16 +26,20 @@ def load_app(target: str) -> OmniQ:
     omniq. The current folder (for a file: its folder) is importable.
 
     Raises:
-        ConfigError: nothing fits; the message says what was tried.
+        AppNotFoundError: nothing fits; the message says what was tried.
     """
     place, _, attribute = target.partition(":")
     if not place:
-        raise ConfigError(f"{target!r} names no application; use module, module:attr or file.py")
+        raise AppNotFoundError(_no_app(target))
     module = _load_file(Path(place)) if _is_file(place) else _load_module(place)
     found = _attribute(module, attribute) if attribute else _only_app(module, target)
     if isinstance(found, OmniQ):
         return found
-    raise ConfigError(f"{target}: {attribute} is a {type(found).__name__}, not an OmniQ")
+    raise AppNotFoundError(f"{target}: {attribute} is no OmniQ, but of type {type(found).__name__}")
+
+
+def _no_app(target: str) -> str:
+    return f"{target!r} names no application; use module, module:attr or file.py"
 
 
 def _is_file(place: str) -> bool:
@@ -40,13 +48,15 @@ def _is_file(place: str) -> bool:
 
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise ConfigError(f"there is no file {path}")
+        raise AppNotFoundError(f"there is no file {path}")
     if not path.stem.isidentifier():
-        raise ConfigError(f"{path}: {path.stem!r} is no module name; rename the file")
+        raise AppNotFoundError(f"{path}: {path.stem!r} is no module name; rename the file")
     return _import(path.stem, str(path.parent.absolute()))
 
 
 def _load_module(name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise AppNotFoundError(_no_app(name))
     return _import(name, str(Path.cwd()))
 
 
@@ -57,7 +67,9 @@ def _import(name: str, folder: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise ConfigError(f"there is no module {name} in {folder} or on sys.path") from error
+            raise AppNotFoundError(
+                f"there is no module {name} in {folder} or on sys.path"
+            ) from error
         raise
 
 
@@ -67,7 +79,7 @@ def _attribute(module: ModuleType, path: str) -> Any:
         try:
             found = getattr(found, name)
         except AttributeError:
-            raise ConfigError(f"module {module.__name__} has no {path}") from None
+            raise AppNotFoundError(f"module {module.__name__} has no {path}") from None
     return found
 
 
@@ -79,7 +91,7 @@ def _only_app(module: ModuleType, target: str) -> OmniQ:
         if name in apps:
             return apps[name]
     if apps:
-        raise ConfigError(
+        raise AppNotFoundError(
             f"{target} has several: {', '.join(sorted(apps))}; name one as {target}:…"
         )
-    raise ConfigError(f"{target} has no OmniQ; make one, as in `q = OmniQ()`")
+    raise AppNotFoundError(f"{target} has no OmniQ; make one, as in `q = OmniQ()`")
