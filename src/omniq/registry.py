@@ -197,7 +197,13 @@ class TaskDecorator(Protocol):
 
 
 class Registry:
-    """The task functions of an application, by name."""
+    """The task functions of an application, by name.
+
+    Attributes:
+        finds_more: whether names may also lead to tasks that were not registered before.
+    """
+
+    finds_more = False
 
     def __init__(self, app: OmniQ) -> None:
         self._app = app

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+
 import msgspec
+
+from omniq.exceptions import ConfigError
 
 
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,3 +36,33 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     cleanup: bool = True
     allow_modules: tuple[str, ...] = ()
     health_file: str | None = None
+
+
+def checked_modules(modules: Sequence[str] | str) -> tuple[str, ...]:
+    """Return the names of modules whose functions may run.
+
+    Raises:
+        ConfigError: there is no module of that name, or the package it is in cannot be imported.
+    """
+    names = (modules,) if isinstance(modules, str) else tuple(modules)
+    for name in names:
+        try:
+            is_there = _is_module(name)
+        except Exception as error:  # looking into a package imports it, and that runs any code
+            raise ConfigError(f"allow_modules: importing {name!r} failed: {error}") from error
+        if not is_there:
+            raise ConfigError(f"allow_modules: there is no module {name!r} on sys.path")
+    return names
+
+
+def _is_module(name: str) -> bool:
+    if name in sys.modules:
+        return True
+    if not all(part.isidentifier() for part in name.split(".")):
+        return False
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError as error:
+        if name.startswith(f"{error.name}."):
+            return False
+        raise

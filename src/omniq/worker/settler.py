@@ -246,12 +246,21 @@ def _details(task: Task) -> dict[str, object]:
 
 
 def _log_end(item: Ended, event: TaskEvent) -> None:
-    """Tell the operator of an end that is no success; arguments are never logged."""
-    task = item.after
+    """Tell the operator of an end that is no success, with the traceback of a failed attempt.
+
+    Arguments are never logged. Of an attempt that is tried again, nothing else keeps the traceback.
+    """
+    task, outcome = item.after, item.outcome
+    is_failure = event.event_type in (EventType.FAILED, EventType.RETRYING)
+    told = outcome.error.traceback if is_failure and type(outcome) is lifecycle.Failed else None
     level = _LEVELS.get(event.event_type, logging.INFO)
     extra = {"task_id": task.id, "attempt": item.run.task.attempt, "queue_name": task.queue_name}
     logger.log(
-        level, "%s (%s): %s: %s", task.func, task.id, event.event_type, event.message, extra=extra
+        level,
+        "%s (%s): %s: %s%s",
+        *(task.func, task.id, event.event_type, event.message),
+        f"\n{told.rstrip()}" if told else "",
+        extra=extra,
     )
 
 

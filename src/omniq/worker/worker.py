@@ -26,7 +26,7 @@ from omniq.worker.eventlog import EventLog
 from omniq.worker.executor import Callee, Executor
 from omniq.worker.health import BEAT_SECONDS, Health
 from omniq.worker.leases import LeaseKeeper, checked_lease, trusted_seconds
-from omniq.worker.options import WorkerOptions
+from omniq.worker.options import WorkerOptions, checked_modules
 from omniq.worker.runs import Run, StopReason
 from omniq.worker.settler import Settler
 from omniq.worker.slots import PATIENCE_SECONDS, Slots
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from omniq.core import OmniQ
 
 logger = logging.getLogger(__name__)
+KNOWS_NOTHING = (
+    "the application knows no task, so whatever this worker claims is parked; import the modules "
+    "that define tasks where the application is made"
+)
 WAIT_SECONDS = 5.0
 CLEANUP_SECONDS = 600.0
 BACKLOG_FACTOR = 4
@@ -67,7 +71,7 @@ class Worker:
         burst: bool = False,
         schedules: bool = True,
         cleanup: bool = True,
-        allow_modules: Sequence[str] = (),
+        allow_modules: Sequence[str] | str = (),
         health_file: str | os.PathLike[str] | None = None,
         worker_id: str | None = None,
     ) -> None:
@@ -80,7 +84,7 @@ class Worker:
             burst=burst,
             schedules=schedules,
             cleanup=cleanup,
-            allow_modules=tuple(allow_modules),
+            allow_modules=checked_modules(allow_modules),
             health_file=None if health_file is None else os.fspath(health_file),
         )
         self._health = Health(self.options.health_file)
@@ -158,6 +162,9 @@ class Worker:
         )
         keeper.start()
         logger.info("worker %s serves %s", self.id, ", ".join(self.options.queues))
+        known = self.app.registry
+        if not (known.finds_more or len(known) or self.options.allow_modules):
+            logger.warning("%s", KNOWS_NOTHING)
         helpers = [asyncio.create_task(job) for job in self._side_jobs()]
         try:
             await self._claim_loop()

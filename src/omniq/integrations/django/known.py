@@ -31,6 +31,8 @@ class DjangoRegistry(Registry):
         modules: further modules (with all below them) that may be imported.
     """
 
+    finds_more = True
+
     def __init__(self, app: OmniQ, alias: str, modules: tuple[str, ...]) -> None:
         super().__init__(app)
         self._alias = alias
