@@ -17,6 +17,7 @@ from omniq.backend.postgres import PostgreSQLBackend
 from omniq.backend.redis import RedisBackend
 from omniq.backend.sqlite import SQLiteBackend
 from omniq.cli.app import execute
+from omniq.cli.exits import Exit
 from omniq.clock import utcnow
 from omniq.migration import MigrationError, Report, migrate, migrate_sync
 from omniq.models import Task, TaskEvent, TaskStatus
@@ -250,8 +251,53 @@ def test_without_an_event_loop(tmp_path: Path) -> None:
     assert report.is_complete
 
 
+@pytest.mark.parametrize("command", ["move", "migrate"])
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("sqlite:///{folder}/misspelt/a.db", "sqlite {folder}/misspelt/a.db"),
+        ("sqlite:///{folder}/misspelt.db", "sqlite {folder}/misspelt.db"),
+        ("sqlite:///{folder}/other.db", "sqlite {folder}/other.db"),
+        ("file://{folder}/misspelt", "files {folder}/misspelt"),
+        ("file://{folder}", "files {folder}"),
+        ("postgresql", "postgres"),
+        ("nats", "nats"),
+    ],
+)
+def test_a_source_that_does_not_exist_is_refused_before_anything_is_made(
+    source: str, told: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A misspelt name must leave no empty store behind for the next one to find."""
+    (tmp_path / "other.db").touch()
+    urls = {
+        "postgresql": f"{postgres_url()}?schema={schema()}",
+        "nats": f"{nats_url()}?namespace={namespace()}",
+    }
+    url = urls.get(source, source).format(folder=tmp_path)
+
+    for _ in range(2):
+        assert execute([command, url, f"sqlite:///{tmp_path}/target.db"]) == Exit.FAILED
+
+        error = capsys.readouterr().err
+        assert f"there is no {told.format(folder=tmp_path)}" in error
+        assert "is the source spelt right" in error
+    assert [path.name for path in tmp_path.rglob("*")] == ["other.db"]
+
+
+def test_a_component_never_used_is_no_misspelt_source(tmp_path: Path) -> None:
+    """A folder of files has none for results before the first one comes."""
+    with FileBackend(tmp_path / "q").get_task_queue() as queue:
+        queue.enqueue_sync(Task(func="f"))
+
+    report = migrate_sync(f"file://{tmp_path}/q", f"sqlite:///{tmp_path}/b.db")
+
+    assert report.tasks == (1, 0)
+
+
 def test_an_empty_source_is_refused(tmp_path: Path) -> None:
-    """A misspelt name would seem to have been moved."""
+    """It would seem to have been moved."""
+    SQLiteBackend(tmp_path / "a.db").get_task_queue().get_task_sync("any")
+
     with pytest.raises(MigrationError, match=r"is empty; is it the store you mean"):
         migrate_sync(f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}/b.db")
 

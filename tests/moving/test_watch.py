@@ -216,8 +216,9 @@ async def test_held_wrong(q: OmniQ, tmp_path: Path) -> None:
         await move("old.db", "link.db")
     with pytest.raises(MigrationError, match="in memory lives in one process"):
         await move("old.db", "memory://")
-    with pytest.raises(MigrationError, match="is empty; is it the store you mean"):
+    with pytest.raises(MigrationError, match=r"there is no sqlite .*nosuch\.db"):
         await move("nosuch.db", "new.db")
+    assert not (tmp_path / "nosuch.db").exists()
     assert not (tmp_path / "new.db").exists()
     assert await q.task_queue.get_task(MOVE) is None
     await move("old.db", "new.db")

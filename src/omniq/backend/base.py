@@ -75,6 +75,9 @@ class BaseBackend(Component, ABC):
         for get in self._getters():
             await get().connect()
 
+    async def _is_missing(self) -> bool:
+        return all([await get().is_missing() for get in self._getters()])
+
     def _getters(self) -> list[Callable[[], Component]]:
         return [
             self.get_task_queue,

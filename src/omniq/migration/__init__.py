@@ -17,7 +17,14 @@ from omniq.migration.copying import (
 )
 from omniq.migration.events import copy_events, missing_events
 from omniq.migration.mover import Moved, move, move_sync
-from omniq.migration.places import Place, refuse_empty, refuse_moving, refuse_same, stores_of
+from omniq.migration.places import (
+    Place,
+    open_source,
+    refuse_empty,
+    refuse_moving,
+    refuse_same,
+    stores_of,
+)
 from omniq.migration.tasks import copy_tasks
 from omniq.migration.verifying import Digest, verified_records
 
@@ -53,15 +60,15 @@ async def migrate(
         progress: called with the kind of record, how many are done, and how many there are.
 
     Raises:
-        MigrationError: both are the same store, the source is empty or was moved by `move`, a
-            worker holds a task, or somebody changed the source meanwhile.
+        MigrationError: both are the same store, the source does not exist, is empty or was moved
+            by `move`, a worker holds a task, or somebody changed the source meanwhile.
         ValidationError: the target cannot hold a value (one pickled in the source, say).
     """
     old, new = stores_of(source), stores_of(target)
     refuse_same(old, new)
     tell = progress or _silent
     try:
-        await old.connect()
+        await open_source(old)
         await refuse_empty(old)
         await refuse_moving(old.tasks)
         await refuse_running(old.tasks)

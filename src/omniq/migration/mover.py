@@ -20,6 +20,7 @@ from omniq.migration.places import (
     Address,
     Place,
     address,
+    open_source,
     refuse_empty,
     refuse_same,
     stores_of,
@@ -86,8 +87,8 @@ async def move(
         progress: called with the kind of record, how many are done, and how many there are.
 
     Raises:
-        MigrationError: both are the same store, the source is empty, it moves elsewhere, another
-            mover is at work, or the target cannot be shared or has moved itself.
+        MigrationError: both are the same store, the source does not exist, is empty or moves
+            elsewhere, another mover is at work, or the target cannot be shared or has moved itself.
         ConfigError: the target makes no sense, or reads pickle.
         ValidationError: the target cannot hold a finished task or a result of the source.
     """
@@ -96,7 +97,7 @@ async def move(
     old, new = stores_of(source), Stores(Sources(config=OmniQConfig.from_dict(place)), {})
     refuse_same(old, new)
     try:
-        await old.connect()
+        await open_source(old)
         marker = await _marked(old, new, place)
         if marker.is_done:
             late = Transfer(old.tasks, new.tasks)

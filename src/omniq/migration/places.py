@@ -10,7 +10,7 @@ from omniq.migration.copying import MigrationError
 from omniq.models.config import VARIABLES, OmniQConfig, StorageBackendConfig
 from omniq.moving.marker import read_marker
 from omniq.moving.parking import MOVE
-from omniq.storage.base import BaseQueue
+from omniq.storage.base import BaseQueue, Component
 from omniq.storage.factory import StorageBackendFactory
 
 Place = str | StorageBackendConfig | OmniQConfig | BaseBackend
@@ -30,6 +30,24 @@ def refuse_same(old: Stores, new: Stores) -> None:
     """Refuse to move a store to itself. Raises MigrationError."""
     if old.tasks is new.tasks or old.keys["tasks"] == new.keys["tasks"]:
         raise MigrationError(f"source and target are the same store, {old.tasks!r}")
+
+
+async def open_source(stores: Stores) -> None:
+    """Open the stores to be read, none of which is made by that.
+
+    Raises:
+        MigrationError: there is no such store: most likely its name is misspelt.
+    """
+    by_place: dict[str, list[Component]] = {}
+    for key, component in zip(stores.keys.values(), stores, strict=True):
+        by_place.setdefault(key, []).append(component)
+    for components in by_place.values():
+        if all([await component.is_missing() for component in components]):
+            raise MigrationError(
+                f"there is no {components[0].store_name}, and nothing was made; is the source "
+                "spelt right, and relative to the right folder?"
+            )
+    await stores.connect()
 
 
 async def refuse_empty(stores: Stores) -> None:

@@ -126,6 +126,10 @@ class Component:
         await self.connect()
         return await self._findings()
 
+    async def is_missing(self) -> bool:
+        """Whether there is no such store yet. Makes nothing; False where only opening can tell."""
+        return not self._is_open and await self._is_missing()
+
     async def store_time(self) -> datetime | None:
         """Return what the store's own clock says; None where it has none of its own."""
         await self.connect()
@@ -167,7 +171,18 @@ class Component:
         """Ask the store for the time, if it keeps one."""
         return None
 
+    async def _is_missing(self) -> bool:
+        """Look, without opening, whether there is no such store; a look makes nothing."""
+        schema = self.versioned_schema
+        if schema is None:
+            return False
+        try:
+            return (await schema.schema_state()).standing == "missing"
+        finally:
+            await schema.close(None)
+
     findings_sync = blocking(findings)
+    is_missing_sync = blocking(is_missing)
     store_time_sync = blocking(store_time)
     connect_sync = blocking(connect)
     disconnect_sync = blocking(disconnect)

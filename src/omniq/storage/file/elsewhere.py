@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any, Self
 
 from omniq.storage.component import Component
+from omniq.storage.file.journal import META
 from omniq.storage.file.location import locate
 
 
@@ -21,6 +23,14 @@ class LocalOrElsewhere(Component):
         from omniq.storage.objectstore.component import made_at
 
         return made_at(cls._elsewhere(), place, **options)  # type: ignore[no-any-return]  # a class of its own
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """Where its files are."""
+
+    async def _is_missing(self) -> bool:
+        return not await asyncio.to_thread((self.folder / META).exists)
 
     @classmethod
     @abstractmethod

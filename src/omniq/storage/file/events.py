@@ -97,6 +97,11 @@ class FileEventStorage(LocalOrElsewhere, BaseEventStorage):
         await asyncio.to_thread(self._segments.close)
 
     @property
+    def folder(self) -> Path:
+        """See `LocalOrElsewhere.folder`."""
+        return self._segments.root
+
+    @property
     def store_name(self) -> str:
         """See `Component.store_name`."""
         return f"files {self._segments}"

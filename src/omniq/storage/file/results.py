@@ -101,6 +101,11 @@ class FileResultStorage(LocalOrElsewhere, BaseResultStorage):
         await self._store.close()
 
     @property
+    def folder(self) -> Path:
+        """See `LocalOrElsewhere.folder`."""
+        return self._store.root
+
+    @property
     def store_name(self) -> str:
         """See `Component.store_name`."""
         return f"files {self._store}"

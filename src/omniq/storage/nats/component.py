@@ -54,6 +54,13 @@ class NATSComponent:
             *doctor.stream_findings(self.stream, info, in_cluster=bool(server.get("cluster"))),
         ]
 
+    async def _is_missing(self) -> bool:
+        await self._server.open(self)
+        try:
+            return not (await self.stream.info()).config
+        finally:
+            await self._server.close(self)
+
     async def _store_time(self) -> datetime | None:
         return (await self.stream.info()).ts
 
