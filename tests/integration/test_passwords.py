@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -78,10 +79,12 @@ async def test_a_password_is_never_shown(
         async with OmniQ(url_of(name, port, PASSWORD)) as app:
             (handle,) = await app.enqueue_tasks([Task(func="f")])
             shown += [str(await handle.status()), *map(describe, parts_of(app))]
+            await app.worker(burst=True).run()
         shown.append(await refused(url_of(name, port, WRONG)))
     shown.append(await refused(url_of(name, free_port(), PASSWORD)))
     shown.append(describe(OmniQConfig(url=url_of(name, 1, PASSWORD))))
 
+    assert re.search(rf"serves default; tasks, .* in {name} .*127\.0\.0\.1", caplog.text)
     for text in (*shown, caplog.text):
         for secret in (PASSWORD, quote(PASSWORD, safe="")):
             assert secret not in text

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -326,3 +328,28 @@ async def test_worker_sync_twin_serves_a_sync_program(app: OmniQ) -> None:
         return handle.result_sync(timeout=5)
 
     assert await asyncio.to_thread(program) == 42
+
+
+async def test_the_first_line_says_where_everything_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker that looks into another store than the producer's is seen at a glance."""
+    caplog.set_level(logging.INFO, "omniq.worker")
+    file = f"sqlite:///{tmp_path}/q.db"
+    apps = [
+        OmniQ(file),
+        OmniQ(file, results="memory://", events=f"file://{tmp_path}/e"),
+        OmniQ(file, results="memory://", log_events=False),
+    ]
+
+    for app in apps:
+        async with app:
+            await app.worker(burst=True, schedules=app is not apps[2]).run()
+
+    starts = [line for line in caplog.messages if " serves " in line]
+    assert [line.partition(" serves ")[2] for line in starts] == [
+        f"default; tasks, results, events, schedules in sqlite {tmp_path}/q.db",
+        f"default; tasks, schedules in sqlite {tmp_path}/q.db; results in memory; "
+        f"events in files {tmp_path}/e/events",
+        f"default; tasks in sqlite {tmp_path}/q.db; results in memory",
+    ]

@@ -12,7 +12,7 @@ import pytest
 from omniq import ConfigError, OmniQ
 from omniq.cli.app import execute
 from omniq.worker import Worker
-from omniq.worker.worker import KNOWS_NOTHING
+from omniq.worker.start import KNOWS_NOTHING
 
 HEAD = "from omniq import OmniQ\nq = OmniQ('sqlite:///jobs.db')\n"
 

@@ -30,15 +30,12 @@ from omniq.worker.options import WorkerOptions, checked_modules
 from omniq.worker.runs import Run, StopReason
 from omniq.worker.settler import Settler
 from omniq.worker.slots import PATIENCE_SECONDS, Slots
+from omniq.worker.start import log_start
 
 if TYPE_CHECKING:
     from omniq.core import OmniQ
 
 logger = logging.getLogger(__name__)
-KNOWS_NOTHING = (
-    "the application knows no task, so whatever this worker claims is parked; import the modules "
-    "that define tasks where the application is made"
-)
 WAIT_SECONDS = 5.0
 CLEANUP_SECONDS = 600.0
 BACKLOG_FACTOR = 4
@@ -161,10 +158,7 @@ class Worker:
             self._queue, self._runs, worker_id=self.id, lease_seconds=self.options.lease_seconds
         )
         keeper.start()
-        logger.info("worker %s serves %s", self.id, ", ".join(self.options.queues))
-        known = self.app.registry
-        if not (known.finds_more or len(known) or self.options.allow_modules):
-            logger.warning("%s", KNOWS_NOTHING)
+        log_start(self)
         helpers = [asyncio.create_task(job) for job in self._side_jobs()]
         try:
             await self._claim_loop()

@@ -14,7 +14,7 @@ import msgspec
 from omniq.models.event import TaskEvent
 from omniq.serialization import RecordCodec, SerializationFormat
 from omniq.storage.events import BaseEventStorage, EventFilter
-from omniq.storage.memory.queue import IN_MEMORY
+from omniq.storage.memory.component import MemoryComponent
 
 
 class Details(msgspec.Struct):
@@ -29,7 +29,7 @@ collector skips. Entries sort by moment, then serial."""
 Line = list[Entry]
 
 
-class MemoryEventStorage(BaseEventStorage):
+class MemoryEventStorage(MemoryComponent, BaseEventStorage):
     """Events in the memory of this process. Safe to use from any thread and event loop.
 
     Details are kept encoded: what a caller does to those it gave or got never reaches the store.
@@ -37,8 +37,6 @@ class MemoryEventStorage(BaseEventStorage):
     Args:
         serialization_format: how details are encoded; ``pickle`` takes any picklable value.
     """
-
-    capabilities = IN_MEMORY
 
     def __init__(self, *, serialization_format: SerializationFormat = "json") -> None:
         super().__init__()

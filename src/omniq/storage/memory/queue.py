@@ -12,18 +12,16 @@ from omniq import lifecycle
 from omniq.clock import utcnow
 from omniq.models.task import Task
 from omniq.serialization import RecordCodec, SerializationFormat
-from omniq.storage.component import Capabilities
 from omniq.storage.events import BaseEventStorage
+from omniq.storage.memory.component import MemoryComponent
 from omniq.storage.memory.lanes import Record
 from omniq.storage.memory.table import TaskTable, encoded, whole
 from omniq.storage.memory.waiters import Waiters
 from omniq.storage.queue import BaseQueue
 from omniq.storage.values import Change, Counts, Inserted, Lease, TaskFilter
 
-IN_MEMORY = Capabilities(durable=False, shared=False, wakes=True)
 
-
-class MemoryQueue(BaseQueue):
+class MemoryQueue(MemoryComponent, BaseQueue):
     """A task queue in the memory of this process. Safe to use from any thread and event loop.
 
     Tasks are kept encoded: what a caller does to a task it gave or got never reaches the store.
@@ -32,8 +30,6 @@ class MemoryQueue(BaseQueue):
     Args:
         serialization_format: how arguments are encoded; ``pickle`` takes any picklable value.
     """
-
-    capabilities = IN_MEMORY
 
     def __init__(self, *, serialization_format: SerializationFormat = "json") -> None:
         super().__init__()
@@ -45,7 +41,7 @@ class MemoryQueue(BaseQueue):
 
     def logs_with(self, events: BaseEventStorage) -> bool:
         """Whether both are in memory."""
-        return events.capabilities is IN_MEMORY
+        return isinstance(events, MemoryComponent)
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         datas = [encoded(task, self._codec) for task in tasks]

@@ -10,8 +10,8 @@ from datetime import datetime
 from omniq.clock import utcnow
 from omniq.models.result import TaskResult
 from omniq.serialization import MAX_RESULT_BYTES, RecordCodec, SerializationFormat
+from omniq.storage.memory.component import MemoryComponent
 from omniq.storage.memory.heap import LazyHeap
-from omniq.storage.memory.queue import IN_MEMORY
 from omniq.storage.memory.waiters import LONGEST_SLEEP_SECONDS, Waiters
 from omniq.storage.results import BaseResultStorage
 
@@ -20,7 +20,7 @@ Stored = tuple[int, Expiry | None, bytes]
 """Claim count, expiry and the encoded result: plain values that the garbage collector skips."""
 
 
-class MemoryResultStorage(BaseResultStorage):
+class MemoryResultStorage(MemoryComponent, BaseResultStorage):
     """Results in the memory of this process. Safe to use from any thread and event loop.
 
     Values are kept encoded: what a caller does to one it gave or got never reaches the store.
@@ -28,8 +28,6 @@ class MemoryResultStorage(BaseResultStorage):
     Args:
         serialization_format: how values are encoded; ``pickle`` takes any picklable value.
     """
-
-    capabilities = IN_MEMORY
 
     def __init__(self, *, serialization_format: SerializationFormat = "json") -> None:
         super().__init__()

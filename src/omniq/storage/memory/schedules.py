@@ -6,18 +6,16 @@ import threading
 
 from omniq.models.schedule import Schedule
 from omniq.serialization import RecordCodec, SerializationFormat
-from omniq.storage.memory.queue import IN_MEMORY
+from omniq.storage.memory.component import MemoryComponent
 from omniq.storage.schedules import BaseScheduleStorage, fence
 
 
-class MemoryScheduleStorage(BaseScheduleStorage):
+class MemoryScheduleStorage(MemoryComponent, BaseScheduleStorage):
     """Schedules in the memory of this process. Safe to use from any thread and event loop.
 
     Args:
         serialization_format: how arguments are encoded; ``pickle`` takes any picklable value.
     """
-
-    capabilities = IN_MEMORY
 
     def __init__(self, *, serialization_format: SerializationFormat = "json") -> None:
         super().__init__()
