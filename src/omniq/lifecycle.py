@@ -120,15 +120,23 @@ def failure(error: BaseException | str, *, final: bool = False) -> Failed:
 
 def error_info(error: BaseException) -> ErrorInfo:
     """Return an exception as text, with its traceback shortened to its last 64 KiB."""
-    trace = "".join(traceback.format_exception(error))[-TRACEBACK_LIMIT:]
-    message = clean_text(_message_of(error), TRACEBACK_LIMIT)
+    trace = _trace_of(error)[-TRACEBACK_LIMIT:]
+    message = clean_text(said(error), TRACEBACK_LIMIT)
     return ErrorInfo(exception_name(type(error)), message, clean_text(trace, TRACEBACK_LIMIT))
 
 
-def _message_of(error: BaseException) -> str:
+def _trace_of(error: BaseException) -> str:
     try:
-        return str(error)
-    except Exception as second:  # noqa: BLE001 - an exception of the user's that cannot say what it is
+        return "".join(traceback.format_exception(error))
+    except Exception as second:  # noqa: BLE001 - as in `said`
+        return f"<no traceback: showing it raised {type(second).__name__}>"
+
+
+def said(thing: object) -> str:
+    """Return as text what a user's exception says, or what was given as a reason."""
+    try:
+        return str(thing)
+    except Exception as second:  # noqa: BLE001 - a thing of the user's that cannot say what it is
         return f"<no message: its __str__ raised {type(second).__name__}>"
 
 

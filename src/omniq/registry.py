@@ -274,7 +274,10 @@ class Registry:
             raise UnknownTaskError(self._unknown(name))
         if isinstance(func, TaskFunction):
             return cast("TaskFunction[..., Any]", func)
-        return self.of_function(func, TaskTemplate(name))
+        try:
+            return self.of_function(func, TaskTemplate(name))
+        except ConfigError as error:
+            raise UnknownTaskError(f"no task {name!r}: {error}") from error
 
     def register_types(self) -> None:
         """Make the classes in all annotations storable, those too that were defined later."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -144,6 +145,29 @@ async def test_a_worker_that_claims_its_own_lost_task_stops_the_lost_run(tmp_pat
         await working
 
 
+async def test_a_worker_that_is_cancelled_gives_back_what_it_was_claiming() -> None:
+    """As by Ctrl-C: the answer of its last claim is waited for, as nobody else has it."""
+    queue = SlowAnswers(bool)
+    app = application(queue)
+
+    @app.task
+    async def never() -> None: ...
+
+    async with app:
+        handle = await never.enqueue()
+        worker = Worker(app, cleanup=False, schedules=False)
+        working = asyncio.create_task(worker.run())
+        await queue.held_up.wait()
+        working.cancel()
+        queue.go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+
+        task = await handle.task()
+        assert (task.status, task.attempt, task.lost_leases) == (TaskStatus.PENDING, 0, 0)
+        assert worker.running == []
+
+
 class Unreachable(MemoryQueue):
     """A queue that heartbeats do not get through to."""
 
@@ -153,11 +177,27 @@ class Unreachable(MemoryQueue):
         raise StorageUnavailableError("no route to the store")
 
 
-@pytest.mark.parametrize(("queue_class", "lease"), [(MemoryQueue, 3600), (Unreachable, 0.6)])
+class Silent(MemoryQueue):
+    """A queue that answers no heartbeat until another worker has the task."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_stolen = threading.Event()
+
+    async def _extend(
+        self, leases: list[Lease], lease_seconds: float, now: datetime | None
+    ) -> list[Task]:
+        await asyncio.to_thread(self.is_stolen.wait)
+        return await super()._extend(leases, lease_seconds, now)
+
+
+@pytest.mark.parametrize(
+    ("queue_class", "lease"), [(MemoryQueue, 3600), (Unreachable, 0.6), (Silent, 0.6)]
+)
 async def test_a_run_whose_lease_is_lost_is_stopped(
     queue_class: type[MemoryQueue], lease: float
 ) -> None:
-    """As soon as a heartbeat says so, or when none got through for too long."""
+    """As soon as a heartbeat says so, or when none got through, or an answer, for too long."""
     queue = queue_class()
     queue.capabilities = msgspec.structs.replace(queue.capabilities, heartbeat_seconds=0.05)
     app = application(queue)
@@ -180,6 +220,8 @@ async def test_a_run_whose_lease_is_lost_is_stopped(
         later = utcnow() + timedelta(hours=2)
         await queue.claim(["default"], worker_id="thief", lease_token="t", now=later)
         await wait_until(cancelled.is_set, description="the run was stopped")
+        if isinstance(queue, Silent):
+            queue.is_stolen.set()
         worker.stop()
         await working
 

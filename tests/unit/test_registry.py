@@ -150,7 +150,7 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (package / "jobs.py").write_text(
         "import os\nfrom os import system\nfrom subprocess import run\n"
         "def work(): return 'work'\ndef _hidden(): ...\nclass Tool:\n    def use(self): ...\n"
-        "number = 5\n"
+        "number = 5\ndef items(): yield 1\n"
     )
     (tmp_path / "broken_jobs.py").write_text("import a_module_nobody_has\n")
     (tmp_path / "broken_too.py").write_text("1 / 0\n")
@@ -203,13 +203,14 @@ class TestResolve:
             ("allowed_pkg.jobs.Tool", "allowed_pkg.jobs"),
             ("allowed_pkg.jobs.number", "allowed_pkg.jobs"),
             ("allowed_pkg.jobs.missing", "allowed_pkg.jobs"),
+            ("allowed_pkg.jobs.items", "allowed_pkg.jobs"),
             ("os.system", "allowed_pkg"),
             ("os.system", "os"),
             ("system", "os"),
         ],
     )
     def test_nothing_else_is_reached_by_a_name(self, app: OmniQ, name: str, allowed: str) -> None:
-        """No traversal, no imported names, no classes, nothing private."""
+        """No traversal, no imported names, no classes, no generators, nothing private."""
         with pytest.raises(UnknownTaskError):
             app.registry.resolve(name, [allowed])
 

@@ -149,18 +149,19 @@ class Executor:
 
 
 def signalled(signal: TaskSignal) -> lifecycle.Outcome:
-    """Return the outcome a task asked for; a bad delay fails it."""
+    """Return the outcome a task asked for; a bad delay fails it. A reason may be anything."""
     try:
         match signal:
             case Retry():
                 delay = None if signal.delay is None else check_seconds("delay", signal.delay)
                 return lifecycle.Failed(
-                    ErrorInfo("omniq.Retry", signal.reason), delay_seconds=delay
+                    ErrorInfo("omniq.Retry", lifecycle.said(signal.reason)), delay_seconds=delay
                 )
             case Snooze():
-                return lifecycle.Snoozed(check_seconds("delay", signal.delay), signal.reason)
+                seconds = check_seconds("delay", signal.delay)
+                return lifecycle.Snoozed(seconds, lifecycle.said(signal.reason))
             case Cancel():
-                return lifecycle.Cancelled(signal.reason)
+                return lifecycle.Cancelled(lifecycle.said(signal.reason))
             case _:
                 return lifecycle.failure(signal)
     except ValidationError as error:

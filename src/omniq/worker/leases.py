@@ -2,7 +2,7 @@
 
 The thread has its own event loop, so a task that blocks the worker's loop loses no lease. One call
 extends all leases. What the store says of them goes back to the worker's loop: a lost lease or a
-cancel request ends the run.
+cancel request ends the run. So does, whether the store answers or not, the end of the trust in it.
 """
 
 from __future__ import annotations
@@ -79,9 +79,22 @@ class LeaseKeeper:
         self._own_loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         started.set()
+        watch = asyncio.create_task(self._watch())
+        try:
+            await self._keep(self._stop)
+        finally:
+            watch.cancel()
+
+    async def _watch(self) -> None:
+        """Stop in time what can no longer be trusted, also while a heartbeat gets no answer."""
+        while True:
+            self._give_up(dict(self._runs))
+            await asyncio.sleep(self._lease_seconds * MARGIN / 3)
+
+    async def _keep(self, stop: asyncio.Event) -> None:
         watches = self._queue.capabilities.detects_death
         next_beat = next_burial = time.monotonic()
-        while not self._stop.is_set():
+        while not stop.is_set():
             if time.monotonic() >= next_beat:
                 await self._guarded(self._beat())
                 next_beat = time.monotonic() + self._interval
@@ -89,18 +102,22 @@ class LeaseKeeper:
                 await self._guarded(self._bury())
                 next_burial = time.monotonic() + BURY_SECONDS
             wake_at = min(next_beat, next_burial) if watches else next_beat
-            await _pause(self._stop, wake_at - time.monotonic())
+            await _pause(stop, wake_at - time.monotonic())
 
     async def _guarded(self, step: Coroutine[Any, Any, None]) -> None:
-        """Do one step; a store that fails is tried again at the next."""
+        """Do one step; what fails is tried again at the next, whatever it was.
+
+        A thread that ended here would let all leases of a worker run out that goes on claiming.
+        """
         try:
             await step
         except OmniQError as error:
             logger.warning("heartbeat of %s: %s", self._worker_id, error)
+        except Exception:
+            logger.exception("heartbeat of %s", self._worker_id)
 
     async def _beat(self) -> None:
         runs = dict(self._runs)
-        self._give_up(runs)
         leases = [
             Lease(run.task.id, run.task.claim_count, run.task.lease_token or "")
             for run in runs.values()

@@ -27,7 +27,7 @@ KILL_SECONDS = 5.0
 
 
 class Supervisor:
-    """Keeps `count` worker processes alive until stopped, or until all ended by themselves.
+    """Keeps `count` worker processes alive until stopped, or until all bursts are over.
 
     The processes are fresh interpreters in sessions of their own: nothing is forked, and Ctrl-C
     reaches only the supervisor, which passes it on. Each holds a pipe whose end tells it that the
@@ -90,16 +90,24 @@ class Supervisor:
             if self._stopping_since is not None:
                 slot.done = True
             elif time.monotonic() >= slot.start_at:
-                slot.start(self._command(slot.number), self._reading)
+                self._start(slot)
             return
         code = slot.process.poll()
         if code is None:
             return
-        if code == 0 or self._stopping_since is not None:
+        ends_by_itself = code == 0 and self._options.worker.get("burst", False)
+        if ends_by_itself or self._stopping_since is not None:
             slot.done = True
             return
         pause = slot.ended()
         logger.error("a worker process ended with %s; restarting in %.1f s", _told(code), pause)
+
+    def _start(self, slot: _Slot) -> None:
+        try:
+            slot.start(self._command(slot.number), self._reading)
+        except OSError as error:  # out of memory, or of processes: the others go on
+            pause = slot.ended()
+            logger.error("a worker process cannot start: %s; again in %.1f s", error, pause)  # noqa: TRY400 - no bug of ours
 
     def _command(self, number: int) -> Sequence[str]:
         worker = dict(self._options.worker)
@@ -162,4 +170,9 @@ class _Slot:
 
 
 def _told(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:  # most real-time signals have no name
+        return f"signal {-code}"

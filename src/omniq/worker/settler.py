@@ -85,10 +85,7 @@ class Settler:
                 batch = self._waiting[:BATCH]
                 del self._waiting[:BATCH]
                 now = utcnow()
-                ended = [
-                    Ended(run, outcome, lifecycle.settle(run.task, outcome, now))
-                    for run, outcome in batch
-                ]
+                ended = [_ended(run, outcome, now) for run, outcome in batch]
                 try:
                     await self._write(ended, now)
                 except Exception:
@@ -232,6 +229,16 @@ _LEVELS: dict[EventType | str, int] = {
     EventType.PARKED: logging.WARNING,
     EventType.LEASE_LOST: logging.WARNING,
 }
+
+
+def _ended(run: Run, outcome: lifecycle.Outcome, now: datetime) -> Ended:
+    """Return how a run ended; an end that makes no sense fails its task and no other."""
+    try:
+        return Ended(run, outcome, lifecycle.settle(run.task, outcome, now))
+    except Exception as error:
+        logger.exception("task %s: its end makes no sense", run.task.id)
+        failed = lifecycle.failure(error, final=True)
+        return Ended(run, failed, lifecycle.settle(run.task, failed, now))
 
 
 def _changes(ended: list[Ended]) -> list[Change]:

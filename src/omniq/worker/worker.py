@@ -22,10 +22,11 @@ from omniq.models.event import EventType, TaskEvent
 from omniq.models.task import Task, TaskStatus
 from omniq.scheduler import Scheduler
 from omniq.waits import all_or_first, first_of
+from omniq.worker.claims import Claims
 from omniq.worker.eventlog import EventLog
 from omniq.worker.executor import Callee, Executor
 from omniq.worker.health import BEAT_SECONDS, Health
-from omniq.worker.leases import LeaseKeeper, checked_lease, trusted_seconds
+from omniq.worker.leases import LeaseKeeper, checked_lease
 from omniq.worker.options import WorkerOptions, checked_modules
 from omniq.worker.runs import Run, StopReason
 from omniq.worker.settler import Settler
@@ -90,6 +91,7 @@ class Worker:
         self._runs: dict[str, Run] = {}
         self._queue = app.task_queue
         self._log = EventLog(app.event_storage if app.log_events else None)
+        self._claims = Claims(self._queue, self.id, self.options)
         self._slots = Slots(self.options.concurrency)
         self._executor = Executor(self._resolve, self.id, self._slots)
         self._settler = Settler(
@@ -232,18 +234,8 @@ class Worker:
 
     async def _claim(self, free: int) -> int:
         """Claim up to `free` tasks and start them; return how many there were."""
-        sent_at = time.monotonic()
-        tasks = await asyncio.shield(
-            self._queue.claim(
-                self.options.queues,
-                worker_id=self.id,
-                lease_token=new_token(),
-                limit=min(free, 10_000),
-                lease_seconds=self.options.lease_seconds,
-            )
-        )
+        tasks, trusted_until = await self._claims.send(free)
         self._health.beat()
-        trusted_until = sent_at + trusted_seconds(self.options.lease_seconds)
         started = [run for task in tasks if (run := self._start(task, trusted_until))]
         if self._slots.room > self.options.concurrency:
             loop = asyncio.get_running_loop()
@@ -265,10 +257,14 @@ class Worker:
         if verdict is None and time.monotonic() >= trusted_until:
             verdict = lifecycle.Released("the claim took longer than its lease can be trusted")
         if verdict is not None:
-            run.executed = True
-            self._settler.add(run, verdict)
+            self._end(run, verdict)
             return None
         return run
+
+    def _end(self, run: Run, outcome: lifecycle.Outcome) -> None:
+        """Settle a run that did not begin."""
+        run.executed = True
+        self._settler.add(run, outcome)
 
     def _begin(self, runs: list[Run]) -> None:
         for run in runs:
@@ -327,6 +323,7 @@ class Worker:
         assert self._force is not None  # noqa: S101 - set by `run`
         if self._stop is not None:
             self._stop.set()
+        await self._give_back_left_over()
         for _ in range(2):  # who was claimed just now begins, and waits for a slot or has one
             await asyncio.sleep(0)
         self._slots.give_back_waiting(self._runs.values())
@@ -344,6 +341,17 @@ class Worker:
         await asyncio.gather(*helpers, return_exceptions=True)
         await self._settler.drain()
         await self._log.drain()
+
+    async def _give_back_left_over(self) -> None:
+        """Give back what a claim got that was under way when this worker was cancelled."""
+        try:
+            tasks, trusted_until = await self._claims.left_over()
+        except StorageError as error:
+            logger.warning("worker %s: its last claim: %s", self.id, error)
+            return
+        for task in tasks:
+            run = self._runs[task.id] = Run(task, trusted_until)
+            self._end(run, lifecycle.Released("the worker stopped"))
 
     async def _wait_for_stopped(self, pending: set[asyncio.Task[Any]]) -> None:
         """Wait for interrupted tasks; a thread stuck in C code is left to its lease after 1 s."""
@@ -364,6 +372,8 @@ class Worker:
                 await self.app.cleanup()
             except OmniQError as error:
                 logger.warning("cleanup: %s", error)
+            except Exception:
+                logger.exception("cleanup failed; again in a while")
 
     async def _pause(self, seconds: float) -> None:
         assert self._stop is not None  # noqa: S101 - set by `run`
