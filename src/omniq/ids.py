@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 import sys
 import time
 import uuid
 from collections.abc import Callable
 from datetime import datetime
-from os import urandom
 from pathlib import PurePath
 
 from omniq.clock import to_micros
@@ -25,14 +26,20 @@ _FIRES = uuid.UUID("6f6d6e69-7100-5000-8000-666972650000")
 def new_id() -> str:
     """Return a fresh UUIDv7 (RFC 9562 §5.7): 48 bits of Unix milliseconds, then 74 random bits."""
     millis = f"{time.time_ns() // 1_000_000:012x}"
-    random = urandom(10).hex()
+    random = os.urandom(10).hex()
     variant = _VARIANTS[random[3]]
     return f"{millis[:8]}-{millis[8:]}-7{random[:3]}-{variant}{random[4:7]}-{random[7:19]}"
 
 
 def new_token() -> str:
     """Return a fresh random lease token (128 bits)."""
-    return urandom(16).hex()
+    return os.urandom(16).hex()
+
+
+def new_worker_id() -> str:
+    """Return a fresh name that says where a worker runs."""
+    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:40]
+    return f"w-{host or 'host'}-{os.getpid()}-{new_token()[:12]}"
 
 
 def fire_id(schedule_id: str, fire_at: datetime) -> str:

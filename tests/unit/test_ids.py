@@ -1,5 +1,6 @@
 """Ids and names: unique, ordered, the same in every process, and never dangerous to a store."""
 
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from omniq.ids import (
     fire_id,
     new_id,
     new_token,
+    new_worker_id,
     stable_module,
     stable_name,
 )
@@ -63,6 +65,18 @@ def test_lease_tokens_are_random_names() -> None:
 
     assert len(tokens) == 1000
     assert all(check_name("lease_token", token) for token in tokens)
+
+
+@pytest.mark.parametrize("host", ["db-1.example.org", "Büro-PC", "", "x" * 300, "-"])
+def test_worker_ids_are_names_whatever_the_host_is_called(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """People name their machines as they like, and several workers run on each."""
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+
+    one, other = new_worker_id(), new_worker_id()
+
+    assert check_name("worker_id", one) != check_name("worker_id", other)
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
@@ -16,7 +15,7 @@ from omniq import lifecycle
 from omniq.blocking import refuse_in_loop
 from omniq.clock import check_seconds, utcnow
 from omniq.exceptions import ConfigError, OmniQError, StorageError
-from omniq.ids import new_token
+from omniq.ids import new_worker_id
 from omniq.models.checks import check_limit, check_queues
 from omniq.models.event import EventType, TaskEvent
 from omniq.models.task import Task, TaskStatus
@@ -86,7 +85,7 @@ class Worker:
             health_file=None if health_file is None else os.fspath(health_file),
         )
         self._health = Health(self.options.health_file)
-        self.id = worker_id or _fresh_id()
+        self.id = worker_id or new_worker_id()
         self.counts = dict.fromkeys(EventType, 0)
         self._runs: dict[str, Run] = {}
         self._queue = app.task_queue
@@ -390,9 +389,3 @@ _FINAL_EVENTS = {
     TaskStatus.CANCELLED: EventType.CANCELLED,
     TaskStatus.EXPIRED: EventType.EXPIRED,
 }
-
-
-def _fresh_id() -> str:
-    """Return a name that says where the worker runs and is never used twice."""
-    host = "".join(c if c.isalnum() or c in "-_" else "-" for c in socket.gethostname())[:40]
-    return f"w-{host or 'host'}-{os.getpid()}-{new_token()[:12]}"
