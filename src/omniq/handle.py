@@ -209,7 +209,7 @@ def _readable(task_id: str, value: Any) -> Any:
         return value
     raise SerializationError(
         "result",
-        f"task {task_id} returned a {unknown.tag}, which this process does not know; "
+        f"task {task_id} returned a value of type {unknown.tag}, which this process does not know; "
         "import its module, or register the class with omniq.serializable",
     )
 

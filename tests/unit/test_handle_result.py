@@ -273,7 +273,9 @@ class TestResult:
         handle = await finish(app, lifecycle.Completed(), success([Report(3)]))
         monkeypatch.setattr(serialization, "_CLASSES", dict[str, type]())
 
-        with pytest.raises(SerializationError, match=r"returned a .*Report, which this process"):
+        with pytest.raises(
+            SerializationError, match=r"returned a value of type .*Report, which this process"
+        ):
             await handle.result()
 
 

@@ -171,7 +171,8 @@ class _Choice:
         if isinstance(source, BaseBackend):
             return getattr(source, kind.getter)()
         raise ConfigError(
-            f"{name}: expected a URL, a backend or a {kind.base.__name__}, got {source!r}"
+            f"{name}: expected a URL, a backend or an object of type {kind.base.__name__}, "
+            f"got {source!r}"
         )
 
     def _source(self, name: str) -> object:

@@ -52,7 +52,7 @@ def _check_keys(data: object) -> None:
             for key in mapping:
                 if not isinstance(key, str):
                     kind = type(key).__name__
-                    raise SerializationError("data", f"not JSON: the key {key!r} is a {kind}")
+                    raise SerializationError("data", f"not JSON: the key {key!r} is of type {kind}")
             left.extend(mapping.values())
         elif isinstance(one, list | tuple):
             left.extend(cast("list[object]", one))

@@ -75,8 +75,8 @@ def _of_queue_node(graph: Graph, links: list[Link], node: Node) -> Iterator[str]
     if given == DEAD_LETTERS:
         yield f"{CONFIG_KEY}: {DEAD_LETTERS} is the queue of what nodes failed on"
     if not any(node.id in {link.writer, link.reader} for link in links):
-        other = "QueueReader" if node.type == WRITER else "QueueWriter"
-        yield f"has no queue: connect it to a {other} or give it a {CONFIG_KEY}"
+        other = "a QueueReader" if node.type == WRITER else "a QueueWriter"
+        yield f"has no queue: connect it to {other}, or name one as its {CONFIG_KEY}"
     for edge in graph.out_edges[node.id]:
         target = graph.by_id[edge.target]
         ends = (manual_name(node), manual_name(target))
