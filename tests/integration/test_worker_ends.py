@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from omniq import (
+    EventType,
     OmniQ,
     TaskCancelledError,
     TaskExpiredError,
@@ -161,6 +162,30 @@ async def test_a_forced_stop_gives_running_tasks_back_without_an_attempt(
     assert task.status is TaskStatus.PENDING
     assert task.attempt == 0
     assert "RELEASED" in await events_of(app, handle.id)
+
+
+async def test_a_thread_that_was_given_back_ends_without_a_word(app: OmniQ) -> None:
+    """Its task is another's by then: nothing is settled, and nothing left under way at the exit."""
+    begun, released = threading.Event(), threading.Event()
+
+    @app.task(name="stuck")
+    def stuck() -> None:
+        begun.set()
+        released.wait()  # in C: no exception gets there
+
+    handle = await stuck.enqueue()
+    worker = Worker(app)
+    working = asyncio.create_task(worker.run())
+    await wait_until(begun.is_set, description="the thread runs")
+    worker.stop(force=True)
+    await working
+
+    released.set()
+    late = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.gather(*late)
+
+    assert worker.counts[EventType.LEASE_LOST] == 0
+    assert await events_of(app, handle.id) == ["ENQUEUED", "STARTED", "RELEASED"]
 
 
 async def test_progress_is_written_with_the_heartbeat(app: OmniQ, working: Working) -> None:

@@ -34,11 +34,13 @@ class Run:
         is_waiting: whether it waits for a slot.
         thread: the thread its function runs in, if any.
         executed: whether the function has ended; then only the settling is left.
+        given_up: whether it was given back although its thread still runs; its end means nothing.
         progress: the last fraction reported and not written yet.
     """
 
     __slots__ = (
         "executed",
+        "given_up",
         "guard",
         "has_begun",
         "is_waiting",
@@ -60,6 +62,7 @@ class Run:
         self.thread: int | None = None
         self.guard: threading.Lock | None = None
         self.executed = False
+        self.given_up = False
         self.progress: float | None = None
 
     def stop(self, reason: StopReason) -> None:

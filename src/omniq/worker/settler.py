@@ -265,7 +265,7 @@ def _log_end(item: Ended, event: TaskEvent) -> None:
     logger.log(
         level,
         "%s (%s): %s: %s%s",
-        *(task.func, task.id, event.event_type, event.message),
+        *(task.func, task.id, event.event_type, event.message or getattr(outcome, "reason", "")),
         f"\n{told.rstrip()}" if told else "",
         extra=extra,
     )

@@ -271,6 +271,8 @@ class Worker:
 
     async def _execute(self, run: Run) -> None:
         outcome = await self._executor.execute(run)
+        if run.given_up:
+            return
         if outcome is None:
             self._settled(run, None)
         else:
@@ -361,6 +363,7 @@ class Worker:
         for run in list(self._runs.values()):
             if run.runner in stuck:
                 logger.warning("task %s does not react; given back", run.task.id)
+                run.given_up = True
                 self._settler.add(run, lifecycle.Released("the worker stopped; its thread did not"))
 
     async def _cleanup_loop(self) -> None:
