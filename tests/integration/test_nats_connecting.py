@@ -72,6 +72,19 @@ class TestConnecting:
         ):
             await NATSQueue(server.url).connect()
 
+    async def test_a_credentials_file_that_cannot_be_used_is_told(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is missing, or what reads it is; the driver would hide either behind another error."""
+        with pytest.raises(ConfigError, match=r"absent\.creds, is no file"):
+            await NATSQueue(nats_url(), credentials_file=str(tmp_path / "absent.creds")).connect()
+
+        path = tmp_path / "shop.creds"
+        path.write_text("")
+        monkeypatch.setitem(sys.modules, "nkeys", None)
+        with pytest.raises(ConfigError, match="install it with: pip install nkeys"):
+            await NATSQueue(nats_url(), credentials_file=str(path)).connect()
+
     async def test_nobody_there_is_unavailable(self) -> None:
         """Said at once."""
         with pytest.raises(StorageUnavailableError, match="cannot be reached"):

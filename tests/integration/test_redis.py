@@ -52,6 +52,25 @@ class TestConnecting:
             async with RedisQueue(f"redis://:{PASSWORD}@{place}") as queue:
                 assert await queue.counts() == {}
 
+    async def test_a_server_that_is_no_sentinel_is_told(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Once, and not taken for one that hides its settings."""
+        place = redis_url().removeprefix("redis://").rpartition("/")[0]
+
+        with pytest.raises(StorageError, match="what answers there is no Sentinel"):
+            await RedisQueue(f"redis+sentinel://{place}/main").connect()
+
+        assert caplog.messages == []
+
+    async def test_tls_to_a_plain_port_says_what_to_look_at(self) -> None:
+        """Neither side says a word, so all there is to see is the silence."""
+        place = redis_url().removeprefix("redis://")
+        options: Any = {"timeout_seconds": 0.2, "connect_timeout_seconds": 0.2}
+
+        with pytest.raises(StorageUnavailableError, match="does this port speak TLS"):
+            await RedisQueue(f"rediss://{place}", **options).connect()
+
     async def test_an_unknown_database_is_refused(self) -> None:
         """The server has sixteen unless told otherwise."""
         url = redis_url().rpartition("/")[0]

@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from omniq.exceptions import ConfigError, OmniQError, StorageUnavailableError
@@ -234,7 +235,7 @@ def _connect_options(address: Address) -> dict[str, Any]:
         "user": address.user,
         "password": address.password,
         "token": address.token,
-        "user_credentials": address.credentials_file,
+        "user_credentials": _credentials(address),
     }
     if address.encrypted:
         options["tls"] = _tls(address)
@@ -249,6 +250,22 @@ def _tls(address: Address) -> ssl.SSLContext:
     except OSError as error:
         raise ConfigError(f"the TLS files given for NATS cannot be read: {error}") from error
     return context
+
+
+def _credentials(address: Address) -> str | None:
+    path = address.credentials_file
+    if path is None:
+        return None
+    if not Path(path).is_file():
+        raise ConfigError(f"the credentials_file given for NATS, {path}, is no file")
+    try:
+        importlib.import_module("nkeys")
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "a credentials_file for NATS needs the module 'nkeys'; install it with: "
+            "pip install nkeys"
+        ) from error
+    return path
 
 
 async def _check_alive(wire: Wire) -> None:

@@ -71,8 +71,8 @@ class Wire(Client):
         """Close the connection. Idempotent."""
         if not self.is_closed:
             with suppress(
-                TimeoutError, OSError, AttributeError
-            ):  # old drivers close what is not open
+                TimeoutError, OSError, AttributeError, AssertionError
+            ):  # drivers close what never was open
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await self._close(Client.CLOSED, do_cbs=False)
         self._abort()

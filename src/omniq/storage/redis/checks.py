@@ -89,7 +89,9 @@ async def server_facts(ask: Ask, *more: str) -> dict[str, Any]:
         except StorageUnavailableError:
             raise
         except StorageError as error:
-            if "unknown command" not in str(error) and "permissions" not in str(error):
+            if "unknown command 'info'" not in str(error).lower() and "permissions" not in str(
+                error
+            ):
                 raise
             logger.warning("%s; its settings could not be checked", error)
     return facts

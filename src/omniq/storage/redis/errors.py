@@ -35,7 +35,10 @@ def translated(error: BaseException, place: str) -> StorageError:
     if advice is not None:
         return StorageUnavailableError(f"{text}{advice}")
     if isinstance(error, TimeoutError | theirs.TimeoutError):
-        return StorageUnavailableError(f"{text}no answer in time; the connection was closed")
+        hint = "; does this port speak TLS?" if place.startswith("rediss") else ""
+        return StorageUnavailableError(f"{text}no answer in time; the connection was closed{hint}")
+    if "unknown command 'sentinel'" in message.lower():
+        return StorageError(f"{text}what answers there is no Sentinel; for a server say redis://")
     if isinstance(error, OSError | theirs.ConnectionError | theirs.ClusterError):
         return StorageUnavailableError(f"{text}{message or type(error).__name__}")
     if "Cluster cannot be connected" in message:
