@@ -69,6 +69,6 @@ def check_seconds(field: str, duration: object, *, least: float = 0.0) -> float:
     longest = LONGEST_DELAY.total_seconds()
     if not least <= seconds <= longest:
         raise ValidationError(
-            field, f"{seconds:g} seconds is not between {least:g} and {longest:g}"
+            field, f"{seconds:g} seconds is not between {least:g} and {longest:,.0f} (ten years)"
         )
     return seconds

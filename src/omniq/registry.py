@@ -109,6 +109,7 @@ class TaskFunction(Generic[P, R]):
 
         Raises:
             ValidationError: a call does not fit (its place is told); nothing is stored.
+            SerializationError: arguments cannot be stored; the calls of earlier thousands are.
         """
         tasks = self._make_many(calls)
         if self.template.connection is not None:

@@ -164,3 +164,25 @@ def test_the_traceback_of_a_failed_attempt_is_in_the_log(
     (message,) = caplog.messages
     assert "RETRYING: ZeroDivisionError: division by zero\nTraceback" in message
     assert "return 1 / 0" in message
+
+
+def test_a_task_without_a_result_in_time_is_an_error_on_its_own_channel(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`value=$(omniq enqueue … --wait 1)` must not take the message for the value."""
+    (folder / "cliapp.py").write_text(f"{HEAD}\n@q.task\ndef f(): ...")
+
+    assert execute(["enqueue", "cliapp", "f", "--wait", "0.01"]) == 1
+
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "error: ResultTimeoutError: " in said.err
+
+
+def test_a_bad_target_of_a_migration_is_told_as_such(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There are two URLs on that line."""
+    assert execute(["migrate", "sqlite:///jobs.db", "mysql://h"]) == 2
+
+    assert "error: the target: url: there is no backend type" in capsys.readouterr().err

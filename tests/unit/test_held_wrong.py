@@ -40,6 +40,12 @@ WAYS: dict[str, tuple[str | None, str, dict[str, str], list[str]]] = {
         {},
         ["mine.yaml: task_queue_backend: config.port: Expected `int`, got `str`"],
     ),
+    "an option that is none of a few": (
+        "mine.yaml",
+        "task_queue_backend: {backend_type: sqlite, config: {durability: hard}}",
+        {},
+        ["config.durability: Invalid enum value 'hard'; valid are full, fast"],
+    ),
     "a relative path with two slashes": (
         None,
         "",

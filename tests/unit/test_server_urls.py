@@ -105,6 +105,11 @@ def test_a_malformed_address_of_postgresql_is_one_error_of_ours(url: str) -> Non
         ("mysql://h/x", "there is no backend type 'mysql'"),
         ("nats://h?nosuch=1", "a NATS URL has no option 'nosuch'"),
         ("sqlite:///x.db?durability=hard", "durability is one of full, fast, not 'hard'"),
+        (
+            "file://./x?compression=lz4",
+            "Invalid enum value 'lz4'; valid are none, zlib",
+        ),
+        ("s3://jobs/x?tree=perhaps", "tree: Expected `bool`, got `str`"),
     ],
 )
 def test_one_mistake_in_the_one_url_is_told_once(url: str, problem: str) -> None:

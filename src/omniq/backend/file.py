@@ -11,6 +11,7 @@ import msgspec
 
 from omniq.backend.base import BaseBackend
 from omniq.exceptions import ConfigError
+from omniq.models.backend_configs import misfit
 from omniq.models.config import FileConfig
 from omniq.storage.base import (
     BaseEventStorage,
@@ -161,7 +162,7 @@ def _config(place: str, storage_options: dict[str, Any], options: dict[str, Any]
     try:
         return msgspec.convert(fields, FileConfig, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"file backend: {error}") from error
+        raise ConfigError(f"file backend: {misfit(error, FileConfig)}") from error
 
 
 AsyncFileBackend = FileBackend

@@ -8,8 +8,6 @@ from importlib.metadata import version as distribution_version
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
-from rich.markup import escape
 
 from omniq.cli import (
     completion,
@@ -26,7 +24,7 @@ from omniq.cli import (
     worker,
 )
 from omniq.cli.exits import Exit, exit_code
-from omniq.cli.output import Json, print_json
+from omniq.cli.output import Json, print_json, tell_error
 from omniq.exceptions import OmniQError
 
 DISTRIBUTION = "omniq-tasks"
@@ -85,9 +83,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         result = cli(arguments, exit_on_error=False, print_error=True)
     except (OmniQError, KeyboardInterrupt) as error:
         if isinstance(error, OmniQError):
-            Console(stderr=True, highlight=False).print(
-                f"[red]error:[/red] {escape(str(error))}", soft_wrap=True
-            )
+            tell_error(str(error))
         return exit_code(error)
     except SystemExit as error:
         return int(error.code or 0)

@@ -55,7 +55,9 @@ def place(text: str) -> str | OmniQConfig:
 
 def lasting(target: str | OmniQConfig) -> str | OmniQConfig:
     """Return the target, unless it is gone with this command. Raises ConfigError."""
-    config = target if isinstance(target, OmniQConfig) else OmniQConfig(url=target)
+    config = target
+    if isinstance(config, str):
+        config = OmniQConfig.from_dict({"url": config}, source="the target")
     for name, backend in config.resolved({}).items():
         if backend.backend_type == "memory":
             raise ConfigError(

@@ -33,6 +33,12 @@ def console() -> Console:
     return Console(highlight=False, width=width, soft_wrap=width is not None)
 
 
+def tell_error(text: str) -> None:
+    """Print what went wrong on standard error, in one piece."""
+    stderr = Console(stderr=True, highlight=False)
+    stderr.print(f"[red]error:[/red] {escape(text)}", soft_wrap=True)
+
+
 def print_json(value: Any) -> None:
     """Print a value as one JSON document."""
     text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2)

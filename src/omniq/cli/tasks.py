@@ -11,7 +11,15 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from omniq.cli.exits import Exit
-from omniq.cli.output import Json, ago, console, print_json, print_pairs, print_table
+from omniq.cli.output import (
+    Json,
+    ago,
+    console,
+    print_json,
+    print_pairs,
+    print_table,
+    tell_error,
+)
 from omniq.cli.target import Target, load, on_target
 from omniq.core import OmniQ
 from omniq.exceptions import ConfigError, NotFoundError, ResultError, ValidationError
@@ -166,7 +174,7 @@ async def _print_result(handle: Any, seconds: float, *, json: bool) -> int:
         if json:
             print_json({"id": handle.id, "error": str(error)})
         else:
-            console().print(f"[red]{type(error).__name__}[/red] {error}", markup=True)
+            tell_error(f"{type(error).__name__}: {error}")
         return Exit.FAILED
     if json:
         print_json({"id": handle.id, "result": value})

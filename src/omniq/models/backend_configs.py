@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection, Generator, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -196,7 +196,7 @@ class FileConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         try:
             return msgspec.convert(given, cls, strict=False)
         except msgspec.ValidationError as error:
-            raise ConfigError(f"OMNIQ_* of the file backend: {error}") from error
+            raise ConfigError(f"OMNIQ_* of the file backend: {misfit(error, cls)}") from error
 
 
 class FolderConfig(BackendConfig):
@@ -346,10 +346,27 @@ def _option_problems(
         try:
             msgspec.convert(value, fields[key], strict=False)
         except msgspec.ValidationError as error:
-            yield f"config.{key}", str(error)
+            yield f"config.{key}", f"{error}{_choices(fields[key])}"
     twice = [place for place in kind.places if has_url and place in config]
     for place in twice:
         yield f"config.{place}", "the url says already where the store is; give one of the two"
+
+
+def misfit(error: msgspec.ValidationError, kind: type[msgspec.Struct]) -> str:
+    """Return which field has a bad value, what is bad about it, and what would be right."""
+    problem, found, place = str(error).rpartition(" - at `$.")
+    if not found:
+        return str(error)
+    name = place.removesuffix("`")
+    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    return f"{name}: {problem}{_choices(types.get(name))}"
+
+
+def _choices(kind: Any) -> str:
+    """Return the words a field may hold, where they are few."""
+    parts = [part for arg in get_args(kind) for part in (arg, *get_args(arg))]
+    words = [part for part in parts if isinstance(part, str)]
+    return f"; valid are {', '.join(words)}" if words else ""
 
 
 def _is_known(name: str) -> bool:

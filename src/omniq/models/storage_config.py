@@ -52,7 +52,9 @@ class StorageBackendConfig:
     def __post_init__(self) -> None:
         raise_if_any(
             [
-                f"{self.origin}: {key}: {problem}"
+                f"{self.origin}: {problem}"
+                if self.origin.endswith(key)
+                else f"{self.origin}: {key}: {problem}"
                 for key, problem in problems(self.backend_type, self.url, self.config)
             ]
         )
