@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from omniq.exceptions import (
     StorageError,
     StorageUnavailableError,
+    TaskExistsError,
 )
 from omniq.models import EventType, Task, TaskEvent, TaskStatus
 from omniq.storage.base import BaseQueue
@@ -39,6 +41,12 @@ def through(between: Proxy, **options: Any) -> NATSQueue:
     return NATSQueue(f"nats://127.0.0.1:{between.port}", namespace=namespace(), **options)
 
 
+async def end_all(queue: BaseQueue) -> None:
+    """Complete whatever can be claimed."""
+    while (claimed := await queue.dequeue()) is not None:
+        await queue.complete(claimed)
+
+
 class TestConnections:
     """What happens to connections while they are used."""
 
@@ -50,6 +58,28 @@ class TestConnections:
             between.replies_to_lose = 1
             assert await queue.enqueue(task("a", **fields)) == "a"
             assert await queue.counts() == {"default": {TaskStatus.PENDING: 2}}
+
+    @pytest.mark.parametrize(
+        ("fields", "looks"), [({}, 0), ({"unique_key": "k"}, 2)], ids=["plain", "keyed"]
+    )
+    async def test_a_lost_reply_to_an_enqueue_may_come_after_the_end(
+        self, fields: dict[str, Any], looks: int
+    ) -> None:
+        """Others ended the task before the insert is repeated: it was stored all the same."""
+        space = namespace()
+        async with (
+            proxy(shared_port()) as between,
+            NATSQueue(f"nats://127.0.0.1:{between.port}", namespace=space) as queue,
+            NATSQueue(nats_url(), namespace=space) as direct,
+        ):
+            await queue.enqueue(task("first"))
+            between.meanwhile = partial(end_all, direct)
+            between.lose_reply(after=looks)
+            assert await queue.enqueue(one := task("a", **fields)) == "a"
+
+            assert await queue.counts() == {"default": {TaskStatus.COMPLETED: 2}}
+            with pytest.raises(TaskExistsError):
+                await queue.enqueue(one)
 
     async def test_a_lost_reply_makes_exactly_one_task_of_a_logged_one(self) -> None:
         """Its event, sent in the same breath, is told once as well."""

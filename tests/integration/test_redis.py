@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,12 @@ import pytest
 from omniq import lifecycle
 from omniq.backend.redis import RedisBackend
 from omniq.clock import utcnow
-from omniq.exceptions import ConfigError, StorageError, StorageUnavailableError
+from omniq.exceptions import (
+    ConfigError,
+    StorageError,
+    StorageUnavailableError,
+    TaskExistsError,
+)
 from omniq.models import EventType, Task, TaskEvent, TaskResult, TaskStatus
 from omniq.storage.base import BaseQueue, Change
 from omniq.storage.redis import RedisEventStorage, RedisQueue, RedisResultStorage, RedisServer
@@ -36,6 +42,12 @@ async def backend() -> AsyncIterator[RedisBackend]:
 
 def task(**fields: Any) -> Task:
     return Task(func="app.work", **fields)
+
+
+async def end_all(queue: BaseQueue) -> None:
+    """Complete whatever can be claimed."""
+    while (claimed := await queue.dequeue()) is not None:
+        await queue.complete(claimed)
 
 
 class TestConnecting:
@@ -188,6 +200,26 @@ class TestConnections:
             between.replies_to_lose = 1
             assert await queue.enqueue(task(id="a", unique_key="k")) == "a"
             assert await queue.counts() == {"default": {TaskStatus.PENDING: 1}}
+
+    @pytest.mark.parametrize("fields", [{}, {"unique_key": "k"}], ids=["plain", "keyed"])
+    async def test_a_lost_reply_to_an_enqueue_may_come_after_the_end(
+        self, fields: dict[str, Any]
+    ) -> None:
+        """Others ended the task before the insert is repeated: it was stored all the same."""
+        space = namespace()
+        async with (
+            proxy(port_of_shared()) as between,
+            RedisQueue(port=between.port, namespace=space) as queue,
+            RedisQueue(redis_url(), namespace=space) as direct,
+        ):
+            await queue.enqueue(task(id="first"))
+            between.meanwhile = partial(end_all, direct)
+            between.replies_to_lose = 1
+            assert await queue.enqueue(one := task(id="a", **fields)) == "a"
+
+            assert await queue.counts() == {"default": {TaskStatus.COMPLETED: 2}}
+            with pytest.raises(TaskExistsError):
+                await queue.enqueue(one)
 
     async def test_a_lost_reply_makes_exactly_one_task_of_a_logged_one(self) -> None:
         """The insert is repeated by its name, and tells of its task once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 _BUSY = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -21,6 +21,8 @@ class Proxy:
         """So many times, an answer is swallowed and its connection cut."""
         self.replies_to_pass = 0
         """So many answers get through before that."""
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
+        """What others do after an answer was swallowed, before its connection is cut."""
         self.requests_to_throttle = 0
         """So many times, what a client sends is answered with HTTP status 503."""
         self.connections = 0
@@ -59,6 +61,8 @@ class Proxy:
                     if back is None and self.replies_to_lose:
                         if not self.replies_to_pass:
                             self.replies_to_lose -= 1
+                            if self.meanwhile is not None:
+                                await self.meanwhile()
                             break
                         self.replies_to_pass -= 1
                     if back is not None and self.requests_to_throttle:

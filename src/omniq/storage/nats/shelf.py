@@ -173,14 +173,18 @@ class Shelf:
     async def _standing(
         self, writes: Sequence[Write], sequences: Sequence[int]
     ) -> dict[str, Record]:
-        """Return, by nonce, the records of refused writes that stand all the same."""
+        """Return, by nonce, the records of refused writes that stand all the same.
+
+        A new task may have been changed by others since. Its request never changes: one found
+        stored with the very same request is ours.
+        """
         pairs = zip(writes, sequences, strict=True)
-        refused = {write.task_id: write.head.nonce for write, sequence in pairs if not sequence}
+        refused = {write.task_id: write for write, sequence in pairs if not sequence}
         found = await self.read(list(refused))
         return {
-            record.head.nonce: record
-            for task_id, record in found.items()
-            if record.head.nonce == refused[task_id]
+            write.head.nonce: found[task_id]
+            for task_id, write in refused.items()
+            if task_id in found and _is_made_by(write, found[task_id])
         }
 
     async def update(self, task_ids: Iterable[str], change: Change) -> list[Record]:
@@ -262,6 +266,12 @@ def _timer(due_at: datetime, place: Place, now: datetime) -> datetime:
     if place.status is TaskStatus.RUNNING:
         return min(max(due_at, now + SHORTEST_LEASE), NEVER)
     return min(due_at, NEVER)
+
+
+def _is_made_by(write: Write, record: Record) -> bool:
+    if write.before is None:
+        return record.request == write.request
+    return record.head.nonce == write.head.nonce
 
 
 def _sign(writes: Sequence[Write]) -> None:

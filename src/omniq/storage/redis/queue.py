@@ -84,18 +84,41 @@ class RedisQueue(RedisComponent, BaseQueue):
         self, storage: RedisEventStorage, tasks: list[Task], events: list[TaskEvent]
     ) -> list[Inserted]:
         """Store tasks and their events by one script."""
-        insert = (*self._arguments(tasks, None), *storage.appending(events))
-        return _inserted(await self._server.run(_INSERT, *insert, again=True, lasting=True))
+        return await self._run_insert(tasks, None, storage.appending(events))
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
-        arguments = self._arguments(tasks, now)
-        return _inserted(await self._server.run(_INSERT, *arguments, again=True, lasting=True))
+        return await self._run_insert(tasks, now)
 
-    def _arguments(self, tasks: list[Task], now: datetime | None) -> tuple[Any, ...]:
-        """Return the arguments of an insert, with a name of its own."""
+    async def _run_insert(
+        self, tasks: list[Task], now: datetime | None, events: tuple[Any, ...] = ()
+    ) -> list[Inserted]:
+        """Store tasks, and perhaps their events, by a write with a name of its own."""
         payloads = [self._codec.encode(task) for task in tasks]
         batch = packed([records.item_of(task) for task in tasks])
-        return micros_or_empty(now), self._server.nonce(), batch, *joined(payloads)
+        insert = (micros_or_empty(now), self._server.nonce(), batch, *joined(payloads), *events)
+        doubts: list[Exception] = []
+        answer = await self._server.run(_INSERT, *insert, again=True, lasting=True, doubts=doubts)
+        inserted = _inserted(answer)
+        return await self._recognised(tasks, payloads, inserted) if doubts else inserted
+
+    async def _recognised(
+        self, tasks: list[Task], payloads: list[bytes], inserted: list[Inserted]
+    ) -> list[Inserted]:
+        """Return what an insert did whose first answer got lost.
+
+        A task that was changed since bears the name of that write, not of ours. Its payload never
+        changes: a task found stored with the very same one is ours.
+        """
+        known = {item.task_id for item in inserted if item.stored}
+        places = {
+            task.id: place
+            for place, task in reversed(list(enumerate(tasks)))
+            if inserted[place].task_id == task.id and task.id not in known
+        }
+        _, stored = await self._server.run(_GET, *places, again=True)
+        for (task_id, place), payload in zip(places.items(), stored, strict=True):
+            inserted[place] = Inserted(task_id, payload == payloads[place])
+        return inserted
 
     async def _claim(
         self,

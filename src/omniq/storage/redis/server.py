@@ -90,7 +90,12 @@ class RedisServer:
         return await self._guarded(send, again=again)
 
     async def run(
-        self, script: Script, *arguments: Any, again: bool = False, lasting: bool = False
+        self,
+        script: Script,
+        *arguments: Any,
+        again: bool = False,
+        lasting: bool = False,
+        doubts: list[Exception] | None = None,
     ) -> Any:
         """Run a script on the keys of this namespace and return its answer.
 
@@ -99,6 +104,7 @@ class RedisServer:
             arguments: its ARGV.
             again: it may be repeated without harm, with the same arguments.
             lasting: what it wrote must be as durable as this handle promises when this returns.
+            doubts: takes the error of a first try that may have been made all the same.
 
         Raises:
             StorageError: see `call`.
@@ -115,7 +121,7 @@ class RedisServer:
             except NoScriptError:
                 return await evaluate(client, "EVAL", script.source, *tail)
 
-        return await self._guarded(send, again=again)
+        return await self._guarded(send, again=again, doubts=doubts)
 
     async def block(self, command: str, *keys: str, seconds: float) -> Any:
         """Send a blocking command (its last argument is the time) and return its answer.
@@ -180,6 +186,7 @@ class RedisServer:
         *,
         again: bool,
         blocked_seconds: float | None = None,
+        doubts: list[Exception] | None = None,
     ) -> Any:
         """Run `send` with a deadline, at most so many at once, errors mapped.
 
@@ -198,6 +205,8 @@ class RedisServer:
                 except Exception as error:
                     if not is_lost_reply(error):
                         raise
+                    if doubts is not None:
+                        doubts.append(error)
             async with asyncio.timeout_at(ends_at), gate:
                 return await send(client)
         except OmniQError:
