@@ -75,7 +75,8 @@ class TestConnections:
             await queue.enqueue(task("first"))
             between.meanwhile = partial(end_all, direct)
             between.lose_reply(after=looks)
-            assert await queue.enqueue(one := task("a", **fields)) == "a"
+            one = task("a", **fields)
+            assert await queue.enqueue(one) == "a"
 
             assert await queue.counts() == {"default": {TaskStatus.COMPLETED: 2}}
             with pytest.raises(TaskExistsError):

@@ -28,9 +28,9 @@ from omniq.storage.postgres import (
     listener,
 )
 from omniq.storage.postgres import queue as queue_module
-from omniq.storage.postgres.claims import ClaimStatements
+from omniq.storage.postgres.claims import GRACE_SECONDS, ClaimStatements
 from omniq.storage.postgres.client import PLANS
-from omniq.storage.postgres.schema import tables
+from omniq.storage.postgres.schema import lock_key, tables
 from omniq.storage.postgres.statements import WriteStatements
 from omniq.testing.waiting import wait_until
 from tests.servers.postgres import DURABLE, postgres, postgres_url, schema
@@ -120,6 +120,31 @@ async def test_a_lost_answer_to_a_logged_insert_leaves_exactly_one_task(
             assert await events.get_events(task.id) == [event]
 
         assert await queue.counts() == {"default": {TaskStatus.PENDING: 2}}
+
+
+async def test_a_live_worker_takes_its_lock_before_it_counts_as_dead(
+    backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lost session of its own may hold it until the server notices, at any moment."""
+    monkeypatch.setattr(listener, "HOLD_SECONDS", 0.1)
+    key = lock_key(backend.database.tables, "worker", "w")
+    lost, onlooker = [await asyncpg.connect(postgres_url()) for _ in range(2)]
+
+    async def is_held() -> bool:
+        look = (
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' "
+            "AND (classid::bigint << 32 | objid::bigint) = $1"
+        )
+        return bool(await onlooker.fetchval(look, key))
+
+    try:
+        await lost.execute("SELECT pg_advisory_lock($1)", key)
+        await backend.get_task_queue().announce("w")
+        await lost.close()
+
+        await wait_until(is_held, description="it has its lock", timeout=GRACE_SECONDS)
+    finally:
+        await onlooker.close()
 
 
 async def test_a_half_open_connection_is_noticed(

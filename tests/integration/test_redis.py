@@ -215,7 +215,8 @@ class TestConnections:
             await queue.enqueue(task(id="first"))
             between.meanwhile = partial(end_all, direct)
             between.replies_to_lose = 1
-            assert await queue.enqueue(one := task(id="a", **fields)) == "a"
+            one = task(id="a", **fields)
+            assert await queue.enqueue(one) == "a"
 
             assert await queue.counts() == {"default": {TaskStatus.COMPLETED: 2}}
             with pytest.raises(TaskExistsError):

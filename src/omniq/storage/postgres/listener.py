@@ -33,6 +33,9 @@ PINGS_A_NOTIFICATION = 30
 PING_DEADLINE_SECONDS = 5.0
 GRACE_AFTER_BLOCKING_SECONDS = 0.1
 HOLD_SECONDS = 3.0
+RETRY_SECONDS = 0.5
+"""How soon a lock is asked for again that somebody held. Once free it must be ours before others
+take us for dead, see `claims.GRACE_SECONDS`."""
 BACKOFF_SECONDS = (0.05, 2.0)
 
 
@@ -125,7 +128,8 @@ class Listener:
             self.hears = True
             self._waiters.look_again()
             while not connection.is_closed():
-                if not await self._change_within(PING_SECONDS):
+                is_missing = bool(self._wanted - self._held)
+                if not await self._change_within(RETRY_SECONDS if is_missing else PING_SECONDS):
                     await ping.ask()
                 await self._update_locks(connection)
             raise ConnectionError("the server closed the connection that listens")
@@ -154,7 +158,7 @@ class Listener:
         return True
 
     async def _update_locks(self, connection: Connection[Any]) -> None:
-        """Take and free locks. One that somebody holds, maybe a lost session of ours, can wait."""
+        """Take and free locks. A lost session of ours may hold one, or who looks for the dead."""
         take = "SELECT pg_try_advisory_lock($1::bigint)"
         note = (
             f"INSERT INTO {self._names.worker} (worker_id, lock_key) VALUES ($1, $2) "  # noqa: S608 - checked names

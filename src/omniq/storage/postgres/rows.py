@@ -85,12 +85,17 @@ def batch(types: Mapping[str, str], first: int = 1) -> str:
 def columns(rows: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
     """Return rows (one at least) as columns, as `batch` takes them.
 
-    Most columns of a batch hold one value throughout; sent once, it costs nothing to encode.
+    Most columns of a batch hold one value throughout; sent once, it costs nothing to encode. At
+    least one column is whole: its length is the number of rows.
     """
-    return [
+    whole = list(zip(*rows, strict=True))
+    found: list[Sequence[Any]] = [
         column[:1] if column[0] == column[-1] and column.count(column[0]) == len(column) else column
-        for column in zip(*rows, strict=True)
+        for column in whole
     ]
+    if all(len(column) == 1 for column in found):
+        found[0] = whole[0]
+    return found
 
 
 def waves(items: Sequence[T], key: Callable[[T], str]) -> list[list[tuple[int, T]]]:

@@ -152,6 +152,15 @@ class AppendContract:
 
         assert await events.get_all_events() == [make_event(details={"k": [1]})]
 
+    async def test_events_that_are_alike_are_all_stored(self, events: BaseEventStorage) -> None:
+        """Nobody said that something happens only once."""
+        event = make_event("a", message="again")
+
+        await events.append([event] * 3)
+        await events.append([event])
+
+        assert await events.get_events("a") == [event] * 4
+
     async def test_append_of_nothing_is_nothing(self, events: BaseEventStorage) -> None:
         """An empty batch is no error."""
         await events.append([])
