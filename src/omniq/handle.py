@@ -170,7 +170,7 @@ class TaskHandle(Generic[R]):
         try:
             return await self.task(), await found
         finally:
-            found.cancel()
+            found.cancel()  # should it have failed already, asyncio will not complain of that
 
     def _is_new(self) -> bool:
         """Whether the task was stored just now, so that it is hardly final; true once at most."""
