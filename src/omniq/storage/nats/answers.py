@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -49,6 +50,11 @@ class StoredMessage(msgspec.Struct):
     subject: str
     seq: int
     data: str = ""
+
+    @property
+    def stored(self) -> Stored:
+        """The message as all others read it."""
+        return Stored(self.subject, self.seq, base64.b64decode(self.data))
 
 
 class Answer(msgspec.Struct):

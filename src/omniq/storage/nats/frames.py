@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
+from uuid import uuid4
 
 _STATUS = b"NATS/1.0 "
 
@@ -35,3 +37,16 @@ class Delivery(NamedTuple):
 def lines(headers: dict[str, object]) -> bytes:
     """Return headers as a `Frame` takes them."""
     return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+
+
+def one_batch(frames: Sequence[Frame]) -> list[Frame]:
+    """Return messages as the server stores them all or none; the last one commits."""
+    batch = uuid4().hex
+    marked = [
+        frame._replace(
+            headers=frame.headers + lines({"Nats-Batch-Id": batch, "Nats-Batch-Sequence": n})
+        )
+        for n, frame in enumerate(frames, 1)
+    ]
+    last = marked.pop()
+    return [*marked, last._replace(headers=last.headers + lines({"Nats-Batch-Commit": 1}))]

@@ -1,4 +1,3 @@
-# length: one class, the only place that talks to the server; its calls share its error mapping
 """`Stream`: what JetStream can do for a store, for any number of items at the cost of one trip.
 
 The streams of this backend keep the last message of each subject (or every message, for events).
@@ -10,15 +9,13 @@ it are direct.
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
-from uuid import uuid4
 
-from omniq.exceptions import PayloadTooLargeError, SchemaError, StorageError
+from omniq.exceptions import PayloadTooLargeError, StorageError
 from omniq.storage.nats import errors
 from omniq.storage.nats.answers import (
     Info,
@@ -34,8 +31,9 @@ from omniq.storage.nats.answers import (
 )
 from omniq.storage.nats.cursor import PAGE, Cursor
 from omniq.storage.nats.errors import Problem
-from omniq.storage.nats.frames import Delivery, Frame, lines
+from omniq.storage.nats.frames import Delivery, Frame, one_batch
 from omniq.storage.nats.link import NATSServer
+from omniq.storage.nats.settings import refuse_other, settings_of
 
 if TYPE_CHECKING:
     from omniq.storage.nats.wire import Wire
@@ -63,16 +61,7 @@ class Stream:
     ) -> None:
         self.name = name
         self._server = server
-        self.config = {
-            "name": name,
-            "storage": "file",
-            "retention": "limits",
-            "discard": "old",
-            "num_replicas": server.address.replicas,
-            "allow_direct": True,
-            "duplicate_window": 1_000_000_000,
-            **config,
-        }
+        self.config = settings_of(name, config, server.address.replicas)
         self._is_doubtful = False
         self._required = frozenset({"subjects", "allow_direct", "retention", *required})
 
@@ -90,7 +79,7 @@ class Stream:
             info = await self._info()
         if info is None:
             raise errors.no_responders(str(self._server), f"stream {self.name}")
-        self._check(info.config)
+        refuse_other(info.config, self.config, self._required, str(self._server))
         self._server.streams[self.name] = int(info.config.get("num_replicas", 1))
         self._is_doubtful = False
 
@@ -147,18 +136,10 @@ class Stream:
         return self._sequence(answer)
 
     async def _commit(self, frames: Sequence[Frame]) -> Delivery:
-        batch = uuid4().hex
-        marked = [
-            frame._replace(
-                headers=frame.headers + lines({"Nats-Batch-Id": batch, "Nats-Batch-Sequence": n})
-            )
-            for n, frame in enumerate(frames, 1)
-        ]
-        last = marked.pop()
-        commit = last._replace(headers=last.headers + lines({"Nats-Batch-Commit": 1}))
+        *begun, commit = one_batch(frames)
 
         async def work(wire: Wire) -> list[Delivery]:
-            wire.post(marked)
+            wire.post(begun)
             return await wire.ask([commit])
 
         (answer,) = await self._server.call(work, items=len(frames))
@@ -334,12 +315,7 @@ class Stream:
             read = read_answer(answer.data)
             if read.error is not None and read.error.err_code not in errors.NOT_FOUND:
                 self._raise(read.error, "read")
-            message = read.message
-            if message is None:
-                found.append(None)
-                continue
-            data = base64.b64decode(message.data)
-            found.append(Stored(message.subject, message.seq, data))
+            found.append(None if read.message is None else read.message.stored)
         return found
 
     async def _direct(self, requests: Sequence[dict[str, Any]]) -> list[list[Stored]]:
@@ -406,18 +382,6 @@ class Stream:
         answer = read_info(await self._api("STREAM.CREATE", json.dumps(self.config).encode()))
         if answer.error is not None and answer.error.err_code != errors.NAME_TAKEN:
             raise self._refused(answer.error, f"stream {self.name}")
-
-    def _check(self, found: dict[str, Any]) -> None:
-        wrong = sorted(
-            key for key in self._required if found.get(key) != self.config.get(key, found.get(key))
-        )
-        if found.get("persist_mode") == "async":
-            wrong.append("persist_mode")
-        if wrong:
-            raise SchemaError(
-                f"nats server {self._server}: stream {self.name} exists with other settings for "
-                f"{', '.join(wrong)}; use another namespace, or delete the stream"
-            )
 
     def _raise(self, problem: Problem | None, what: str) -> None:
         if problem is not None:
