@@ -9,6 +9,7 @@ deleted once the disk has everything. The same records tell other processes what
 
 from __future__ import annotations
 
+import errno
 import logging
 import mmap
 import os
@@ -230,6 +231,7 @@ class Control:
         try:
             if os.fstat(file).st_size < mmap.PAGESIZE:
                 os.ftruncate(file, mmap.PAGESIZE)
+            _take_room(file, mmap.PAGESIZE)
             self._page = mmap.mmap(file, mmap.PAGESIZE)
         finally:
             os.close(file)
@@ -271,6 +273,20 @@ class JournalProbe:
         """Close the files."""
         self._control.close()
         self._files.close()
+
+
+def _take_room(file: int, size: int) -> None:
+    """Give the start of a file room on the disk; an OSError if it is full.
+
+    Writing to a hole through a mapping would kill the process then (SIGBUS).
+    """
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # not offered by this file system
+            raise
 
 
 def _records(file: int, position: int) -> Iterator[tuple[list[Op], int]]:
