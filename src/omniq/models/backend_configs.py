@@ -306,7 +306,8 @@ def _type_problems(
             yield "backend_type", "is missing, and there is no url that says it"
         elif found is None:
             text = masked(str(url))
-            yield "url", f"{text!r} is no URL; write sqlite:///jobs.db or give backend_type"
+            if "${" not in text:
+                yield "url", f"{text!r} is no URL; write sqlite:///jobs.db or give backend_type"
         elif not _is_known(found):
             yield "url", _unknown(found)
             return None

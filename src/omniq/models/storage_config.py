@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, cast
 
 import msgspec
@@ -123,7 +124,10 @@ def _misspelt(variables: Mapping[str, str], valid: set[str]) -> Iterator[str]:
     endings = ("_URL", "_TYPE")
     words = ("TASK", "QUEUE", "RESULT", "EVENT", "SCHEDULE")
     for name in sorted(variables.keys() - valid):
-        if name.startswith("OMNIQ_") and name.endswith(endings) and any(w in name for w in words):
+        if not name.startswith("OMNIQ_"):
+            continue
+        is_of_component = name.endswith(endings) and any(word in name for word in words)
+        if is_of_component or get_close_matches(name, [URL_VARIABLE], cutoff=0.8):
             yield f"{name}: is no variable of OmniQ; {nearest(name, valid)}"
 
 

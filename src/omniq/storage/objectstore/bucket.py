@@ -97,8 +97,9 @@ class BucketDriver(ObjectDriver):
         bucket, _, rest = path.strip("/").partition("/")
         if not _BUCKET.fullmatch(bucket):
             raise ConfigError(
-                f"{self.location.protocol}: the path begins with no name of a bucket; write "
-                f"{self.location.protocol}://bucket/folder, and credentials as options"
+                f"{self.location.protocol}: the path begins with no name of a bucket (3 or more of "
+                f"A-Z a-z 0-9 . _ -); write {self.location.protocol}://bucket/folder, and "
+                "credentials as options"
             )
         if not rest:
             return bucket, ""
