@@ -6,8 +6,10 @@ import asyncio
 import random
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from functools import partial
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -30,8 +32,11 @@ from omniq.storage.postgres import (
 from omniq.storage.postgres import queue as queue_module
 from omniq.storage.postgres.claims import GRACE_SECONDS, ClaimStatements
 from omniq.storage.postgres.client import PLANS
+from omniq.storage.postgres.inserts import TaskInserts
+from omniq.storage.postgres.rows import task_codec
 from omniq.storage.postgres.schema import lock_key, tables
 from omniq.storage.postgres.statements import WriteStatements
+from omniq.storage.postgres.wake import Wakes
 from omniq.testing.waiting import wait_until
 from tests.servers.postgres import DURABLE, postgres, postgres_url, schema
 from tests.servers.proxy import Proxy, proxy
@@ -273,6 +278,48 @@ async def test_no_child_is_forgotten_while_its_parent_ends(backend: PostgresBack
             await asyncio.gather(queue.complete(run), *(other.insert([c]) for c in children))
 
     assert (await queue.counts())["default"] == {TaskStatus.PENDING: 180}
+
+
+class LookingTwice:
+    """A connection on which something happens before the finished tasks are asked for."""
+
+    def __init__(self, connection: asyncpg.Connection[Any], looks: str) -> None:
+        self._connection, self._looks = connection, looks
+        self.between: Callable[[], Awaitable[object]] | None = None
+
+    async def fetch(self, query: str, *values: Any) -> list[asyncpg.Record]:
+        if query == self._looks and self.between is not None:
+            between, self.between = self.between, None
+            await between()
+        return await self._connection.fetch(query, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+async def test_a_parent_that_is_brought_back_to_life_is_waited_for(
+    backend: PostgresBackend,
+) -> None:
+    """Between the look among the live tasks and that among the finished ones it is in neither."""
+    queue, sql = backend.get_task_queue(), WriteStatements(backend.database.tables)
+    inserts = TaskInserts(backend.database, task_codec(), sql)
+    await queue.enqueue(Task(func="p", id="p"))
+    run = await queue.dequeue()
+    assert run is not None
+    await queue.complete(run)
+    connection = await asyncpg.connect(postgres_url())
+    looking = LookingTwice(connection, sql.finished)
+    looking.between = partial(queue.retry_task, "p")
+    try:
+        async with connection.transaction():
+            child = Task(func="c", id="c", depends_on=("p",))
+            await inserts.insert_within(cast("Any", looking), [child], None, Wakes())
+    finally:
+        await connection.close()
+
+    stored = await queue.get_task("c")
+    assert stored is not None
+    assert (stored.status, stored.waiting_for) == (TaskStatus.WAITING, 1)
 
 
 async def test_a_finish_and_an_insert_of_the_same_id_leave_one_task(

@@ -286,15 +286,17 @@ class TaskInserts:
     async def _statuses(
         self, connection: Connection[Any], news: list[_New]
     ) -> dict[str, TaskStatus]:
-        """Return the states of the parents; mark the live ones, so that none ends unnoticed."""
-        wanted = {parent for new in news for parent in new.task.depends_on}
-        if not wanted:
-            return {}
-        live = await connection.fetch(self._sql.adopt, list(wanted))
-        statuses = {task_id: TaskStatus(status) for task_id, status in live}
-        rest = list(wanted - statuses.keys())
-        ended = await connection.fetch(self._sql.finished, rest) if rest else []
-        statuses.update((task_id, TaskStatus(status)) for task_id, status in ended)
+        """Return the states of the parents; mark the live ones, so that none ends unnoticed.
+
+        One that comes back to life between the two looks is found by a third.
+        """
+        left = {parent for new in news for parent in new.task.depends_on}
+        statuses: dict[str, TaskStatus] = {}
+        for query in (self._sql.adopt, self._sql.finished, self._sql.adopt):
+            if left:
+                found = await connection.fetch(query, list(left))
+                statuses.update((task_id, TaskStatus(status)) for task_id, status in found)
+                left -= statuses.keys()
         return statuses
 
     async def _yield_to_holders(
