@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -24,9 +25,15 @@ from omniq.storage.nats import (
     NATSServer,
 )
 from omniq.storage.nats.frames import Frame
+from omniq.storage.nats.records import Record
+from omniq.storage.nats.shelf import Write
+from omniq.storage.nats.signals import Ears
+from omniq.storage.nats.wire import Wire
 from omniq.testing.waiting import wait_until
 from tests.servers.nats import namespace, nats_url, running_nats
 from tests.servers.proxy import Proxy, proxy
+
+T = TypeVar("T")
 
 
 def task(task_id: str | None = None, **fields: Any) -> Task:
@@ -39,6 +46,23 @@ def shared_port() -> int:
 
 def through(between: Proxy, **options: Any) -> NATSQueue:
     return NATSQueue(f"nats://127.0.0.1:{between.port}", namespace=namespace(), **options)
+
+
+class Cutting(NATSServer):
+    """A handle whose connection ends so many times just before it is used."""
+
+    cuts = 0
+
+    async def call(
+        self, work: Callable[[Wire], Awaitable[T]], *, again: bool = False, items: int = 1
+    ) -> T:
+        async def cut(wire: Wire) -> T:
+            if self.cuts:
+                self.cuts -= 1
+                await wire.shut()
+            return await work(wire)
+
+        return await super().call(cut, again=again, items=items)
 
 
 async def end_all(queue: BaseQueue) -> None:
@@ -145,6 +169,41 @@ class TestConnections:
 
             counts = (await queue.counts())["default"]
             assert counts == {TaskStatus.COMPLETED: 1, TaskStatus.PENDING: 1}
+
+    async def test_who_could_not_begin_to_listen_begins_anew(self) -> None:
+        """The connection ended under its hands: it must not take itself for one who listens."""
+        server = Cutting(nats_url(), namespace=namespace())
+        ears, pattern = Ears(server), f"{namespace()}.>"
+        await server.open(self)
+        server.cuts = 1
+        with pytest.raises(StorageUnavailableError):
+            await ears.listen([pattern])
+
+        assert await ears.listen([pattern])
+        assert not await ears.listen([pattern])
+        await server.close(self)
+
+    async def test_a_claim_that_fails_half_way_returns_what_it_has(self) -> None:
+        """It was refused one task and leased another; nobody else could give that one back."""
+        server = Cutting(nats_url(), namespace=(space := namespace()))
+        async with (
+            NATSQueue(server=server) as queue,
+            NATSQueue(nats_url(), namespace=space) as rival,
+        ):
+            await queue.enqueue_many([task("a"), task("b")])
+            write = queue.shelf.write
+
+            async def late(writes: Sequence[Write]) -> list[Record | None]:
+                assert await rival.dequeue() is not None
+                answers = await write(writes)
+                server.cuts = 100
+                return answers
+
+            queue.shelf.write = late  # type: ignore[method-assign,assignment]  # pyright: ignore[reportAttributeAccessIssue] - the moment in between
+            claimed = await queue.claim(["default"], worker_id="w", lease_token="t", limit=2)
+
+            assert [one.id for one in claimed] == ["b"]
+            server.cuts = 0
 
     @pytest.mark.parametrize("step", ["claim", "settle", "look"])
     async def test_a_half_open_connection_is_noticed(self, step: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from omniq import lifecycle
 from omniq.clock import utcnow
+from omniq.exceptions import StorageError
 from omniq.models.task import Task, TaskStatus
 from omniq.storage.nats.answers import Look
 from omniq.storage.nats.cursor import PAGE, Cursor
@@ -17,6 +19,8 @@ from omniq.storage.nats.line import Line, is_due
 from omniq.storage.nats.places import PAUSED, READY, TIMED
 from omniq.storage.nats.records import Record, bare_task
 from omniq.storage.nats.shelf import ATTEMPTS, Shelf, becoming
+
+logger = logging.getLogger(__name__)
 
 PROMOTED_PER_CLAIM = 1000
 PROVED = 200
@@ -60,7 +64,10 @@ class Claims:
         self._met = ""
 
     async def claim(self, wish: Wish) -> list[Task]:
-        """Lease tasks; return them in the order they are to run."""
+        """Lease tasks; return them in the order they are to run.
+
+        What it has leased when the server fails it returns: nobody else could give it back.
+        """
         taken: list[Task] = []
         left = wish.limit
         try:
@@ -79,9 +86,11 @@ class Claims:
                 if not left or (was_all and not refused):
                     break
                 await self._after_refusals(open_queues, refused, len(tried), turn)
-        except BaseException:
+        except BaseException as error:
             self._lanes.clear()  # what was chosen and not settled is still in the stream
-            raise
+            if not (taken and isinstance(error, StorageError)):
+                raise
+            logger.debug("a claim got %d of %d tasks: %s", len(taken), wish.limit, error)
         turns = {queue: turn for turn, queue in enumerate(wish.queues)}
         taken.sort(key=lambda one: (turns[one.queue_name], -one.priority, one.created_at, one.id))
         return taken

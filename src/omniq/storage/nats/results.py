@@ -33,6 +33,8 @@ from omniq.storage.results import BaseResultStorage
 ATTEMPTS = 100
 EXPIRY_GRACE_SECONDS = 60
 """So long after its end the server still keeps a result: reads decide about expiry, not it."""
+LONGEST_TTL_SECONDS = 100 * 365 * 86_400
+"""What lives longer is left to `purge`: the server counts nanoseconds in 64 bits."""
 LONGEST_SLEEP_SECONDS = 1.0
 
 
@@ -192,7 +194,8 @@ class NATSResultStorage(NATSComponent, BaseResultStorage):
         headers: dict[str, object] = {EXPECTED: revision}
         if result.expires_at is not None:
             seconds = math.ceil((result.expires_at - utcnow()).total_seconds())
-            headers["Nats-TTL"] = f"{max(0, seconds) + EXPIRY_GRACE_SECONDS}s"
+            if seconds <= LONGEST_TTL_SECONDS:
+                headers["Nats-TTL"] = f"{max(0, seconds) + EXPIRY_GRACE_SECONDS}s"
         return Frame(self._subject(result.task_id), data, lines(headers))
 
 

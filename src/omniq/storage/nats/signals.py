@@ -87,9 +87,9 @@ class Ears:
         async def begin(wire: Wire) -> None:
             for pattern in silent:
                 event = asyncio.Event()
-                self._listening[pattern] = event, wire
                 wire.listen(pattern, _setter(event), once=True)
                 wire.when_lost(event.set)
+                self._listening[pattern] = event, wire
 
         await self._server.call(begin)
         return True

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from omniq.clock import LATEST_YEAR
 from omniq.exceptions import (
     PayloadTooLargeError,
     SerializationError,
@@ -201,6 +203,14 @@ class StandingContract:
 
         assert answers[1:] == [True, False]
         assert await results.get_result("a") == 3
+
+    async def test_a_result_may_live_for_centuries(self, results: BaseResultStorage) -> None:
+        """Some write the end of time for never."""
+        far = make_result("a", expires_at=datetime(LATEST_YEAR, 12, 31, tzinfo=UTC))
+
+        assert await results.set_many([far]) == [True]
+        assert await results.get(far.task_id) == far
+        assert await results.purge() == 0
 
     async def test_overwriting_replaces_the_expiry(self, results: BaseResultStorage) -> None:
         """An old deadline does not delete a new result."""
