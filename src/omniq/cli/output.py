@@ -11,13 +11,16 @@ import msgspec
 from cyclopts import Parameter
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from omniq.clock import utcnow
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON instead of a table.")]
-ID_WIDTH = 36
 PIPE_WIDTH = 240
+GAP = "  "
+LEAST_CUT = 20
+"""A text is never cut shorter than that."""
+SAYS_NOTHING = {"-", "0", "no"}
 STYLES = {
     "completed": "green",
     "running": "cyan",
@@ -46,27 +49,76 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """Print rows under headings, or the line `empty` when there are none."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=len(column))
-    table.columns[0].min_width = ID_WIDTH if columns[0] == "ID" else len(columns[0])
-    count = 0
-    for row in rows:
-        table.add_row(*(cell(item) for item in row))
-        count += 1
-    console().print(table if count else f"[dim]{escape(empty)}[/dim]")
+    """Print rows under headings, or the line `empty` when there are none.
+
+    On a terminal that is too narrow, columns that say nothing are left out, then the last one is
+    cut. What is still too wide goes on in the next line: nothing that tells is ever missing.
+    """
+    cells = [[Text.from_markup(cell(item)) for item in row] for row in rows]
+    if not cells:
+        console().print(f"[dim]{escape(empty)}[/dim]")
+        return
+    table = [[Text(name, style="bold") for name in columns], *cells]
+    if sys.stdout.isatty():
+        table = _fitted(table, console().width)
+    widths = _widths(table)
+    for row in table:
+        console().print(_line(row, widths), soft_wrap=True)
+
+
+def _fitted(table: list[list[Text]], width: int) -> list[list[Text]]:
+    """Return a table (its headings first) of this width, as far as that can be."""
+    for column in reversed(range(1, len(table[0]))):
+        if _whole(table) <= width:
+            break
+        if all(row[column].plain in SAYS_NOTHING for row in table[1:]):
+            table = [row[:column] + row[column + 1 :] for row in table]
+    room = _widths(table)[-1] - (_whole(table) - width)
+    for row in table if _whole(table) > width else []:
+        row[-1].truncate(max(room, len(table[0][-1].plain), LEAST_CUT), overflow="ellipsis")
+    return table
+
+
+def _widths(table: list[list[Text]]) -> list[int]:
+    return [max(text.cell_len for text in column) for column in zip(*table, strict=True)]
+
+
+def _whole(table: list[list[Text]]) -> int:
+    widths = _widths(table)
+    return sum(widths) + len(GAP) * (len(widths) - 1)
+
+
+def _line(row: list[Text], widths: list[int]) -> Text:
+    """Return a row as one line, without blanks at its end."""
+    padded = (
+        Text.assemble(text, " " * (width - text.cell_len))
+        for text, width in zip(row, widths, strict=True)
+    )
+    line = Text(GAP).join(padded)
+    line.rstrip()
+    return line
 
 
 def print_pairs(pairs: Iterable[tuple[str, Any]]) -> None:
     """Print names and values, one pair a line; those without a value are left out."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in pairs:
-        if value not in (None, "", (), {}):
-            table.add_row(name, cell(value))
-    console().print(table)
+    told = [(name, cell(value)) for name, value in pairs if value not in (None, "", (), {})]
+    indent = max((len(name) for name, _ in told), default=0) + len(GAP)
+    for name, value in told:
+        for number, line in enumerate(_folded(Text.from_markup(value), indent)):
+            head = Text("" if number else name, style="bold")
+            head.pad_right(indent - head.cell_len)
+            head.append_text(line)
+            head.rstrip()
+            console().print(head, soft_wrap=True)
+
+
+def _folded(text: Text, indent: int) -> list[Text]:
+    """Return the lines of a text; on a terminal, none longer than there is room."""
+    lines = list(text.split("\n"))
+    if not sys.stdout.isatty():
+        return lines
+    room = max(console().width - indent, LEAST_CUT)
+    return [part for line in lines for part in line.wrap(console(), room)]
 
 
 def cell(value: Any) -> str:
@@ -74,7 +126,7 @@ def cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S}"
+        return f"{value:%Y-%m-%d %H:%M:%SZ}"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
