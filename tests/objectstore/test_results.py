@@ -39,6 +39,24 @@ async def test_each_lies_in_the_folder_of_its_kind(
     assert await keys(driver) == ["results/failed/a", "results/success/b"]
 
 
+async def test_what_cannot_be_read_stops_no_purge(
+    results: ObjectResultStorage, driver: ObjectDriver
+) -> None:
+    """Half a list of expiries is set aside for the doctor; what is none of ours stays."""
+    await results.set(TaskResult(task_id="a", expires_at=utcnow()))
+    damaged = "results/.expiry/00000000000000001-half"
+    await driver.put(damaged, b'[[1,"results/succ')
+    await driver.put("results/.expiry/README.txt", b"mine")
+
+    assert await results.purge(now=utcnow() + timedelta(seconds=5)) == 1
+
+    assert await keys(driver) == [
+        "results/.damaged/.expiry~00000000000000001-half",
+        "results/.expiry/README.txt",
+    ]
+    assert any("damaged" in finding.text for finding in await results.findings())
+
+
 async def test_of_both_kinds_the_later_claim_counts(
     results: ObjectResultStorage, driver: ObjectDriver
 ) -> None:

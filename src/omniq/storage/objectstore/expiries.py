@@ -7,6 +7,7 @@ cannot come about, and a line without a result does no harm.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import NamedTuple
@@ -15,11 +16,14 @@ from uuid import uuid4
 import msgspec
 
 from omniq.clock import from_micros, to_micros
+from omniq.storage.objectstore.damages import Damages
 from omniq.storage.objectstore.driver import ABSENT, PAGE, ObjectDriver, Stored
 from omniq.storage.objectstore.together import together
 
 _DIGITS = 17
 _AT_ONCE = 100
+_IS_OURS = re.compile(rf"\d{{{_DIGITS}}}-\w+", re.ASCII).fullmatch
+_decode = msgspec.json.Decoder(list[tuple[int, str]]).decode
 
 
 class Expiry(NamedTuple):
@@ -30,11 +34,18 @@ class Expiry(NamedTuple):
 
 
 class Expiries:
-    """The moments at which objects expire, in the order of these moments."""
+    """The moments at which objects expire, in the order of these moments.
 
-    def __init__(self, driver: ObjectDriver, folder: str) -> None:
+    Args:
+        driver: of the store.
+        folder: with a slash at its end.
+        damages: takes batches that cannot be read.
+    """
+
+    def __init__(self, driver: ObjectDriver, folder: str, damages: Damages) -> None:
         self._driver = driver
         self._folder = folder
+        self._damages = damages
 
     async def announce(self, expiries: Iterable[Expiry]) -> None:
         """Write down when the objects of a batch, still to be written, expire."""
@@ -47,14 +58,19 @@ class Expiries:
     ) -> int:
         """Offer what is due to `delete` until it took `limit`; return how many it took."""
         taken, moment = 0, to_micros(now)
-        while batches := await self._driver.list(self._folder, limit=PAGE):
-            for name in (entry.key for entry in batches):
+        while names := await self._batches():
+            for name in names:
                 if taken >= limit or self._moment(name) > moment:
                     return taken
                 stored = await self._driver.get(name)
                 if stored is not None:
                     taken += await self._work_off(name, stored, moment, limit - taken, delete)
         return taken
+
+    async def _batches(self) -> list[str]:
+        """Return the names of the first batches; what has no name of ours is left alone."""
+        names = [entry.key for entry in await self._driver.list(self._folder, limit=PAGE)]
+        return [name for name in names if _IS_OURS(name.removeprefix(self._folder))]
 
     async def _work_off(
         self,
@@ -65,7 +81,11 @@ class Expiries:
         delete: Callable[[Expiry], Awaitable[bool]],
     ) -> int:
         """Offer the due lines of one batch; what is left of it is written anew, then it goes."""
-        lines = msgspec.json.decode(stored.data, type=list[tuple[int, str]])
+        try:
+            lines = _decode(stored.data)
+        except msgspec.MsgspecError:
+            await self._damages.set_aside(name, stored.data)
+            lines = []
         due = [line for line in lines if line[0] <= moment]
         taken = done = 0
         while done < len(due) and taken < limit:

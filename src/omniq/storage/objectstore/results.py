@@ -72,7 +72,7 @@ class ObjectResultStorage(ObjectComponent, BaseResultStorage):
         self._folder = check_folder_name("results_dir", results_dir)
         self._known = KnownObjects()
         self._damages = Damages(driver, self._folder)
-        self._expiries = Expiries(driver, f"{self._folder}/.expiry/")
+        self._expiries = Expiries(driver, f"{self._folder}/.expiry/", self._damages)
         self._codec = FileCodec(
             TaskResult,
             ("result",),
