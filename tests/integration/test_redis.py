@@ -26,7 +26,13 @@ from omniq.exceptions import (
 )
 from omniq.models import EventType, Task, TaskEvent, TaskResult, TaskStatus
 from omniq.storage.base import BaseQueue, Change
-from omniq.storage.redis import RedisEventStorage, RedisQueue, RedisResultStorage, RedisServer
+from omniq.storage.redis import (
+    RedisEventStorage,
+    RedisQueue,
+    RedisResultStorage,
+    RedisServer,
+    component,
+)
 from tests.servers.process import free_port
 from tests.servers.proxy import proxy
 from tests.servers.redis import namespace, redis_url, running_redis
@@ -320,6 +326,27 @@ class TestConnections:
             async with asyncio.timeout(20):
                 with pytest.raises(StorageUnavailableError):
                     await waiting_on(waiting, queue)
+
+    @pytest.mark.parametrize("logged", [False, True])
+    async def test_many_large_tasks_are_more_than_one_call(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: bool
+    ) -> None:
+        """A server takes half a gigabyte an argument, this one a megabyte."""
+        monkeypatch.setattr(component, "BYTES_PER_CALL", 800_000)
+        with running_redis(tmp_path, "--proto-max-bulk-len", "1mb") as running:
+            server = RedisServer(running.url)
+            queue, events = RedisQueue(server=server), RedisEventStorage(server=server)
+            async with queue, events:
+                tasks = [task(id=f"{n}", args=("x" * 300_000,)) for n in range(7)]
+                told = [TaskEvent(task_id=one.id, event_type=EventType.ENQUEUED) for one in tasks]
+                if logged:
+                    inserted = await queue.insert_logged(tasks, told, events)
+                    assert await events.get_all_events() == told
+                else:
+                    inserted = await queue.insert(tasks)
+
+                assert inserted == [(one.id, True) for one in tasks]
+                assert await queue.list_tasks() == tasks
 
     async def test_forgotten_scripts_are_sent_again(self, backend: RedisBackend) -> None:
         """After a failover or SCRIPT FLUSH the server knows none."""

@@ -19,6 +19,7 @@ from omniq.storage.redis import records
 from omniq.storage.redis.address import RedisOptions
 from omniq.storage.redis.component import (
     RedisComponent,
+    chunks,
     joined,
     micros_or_empty,
     packed,
@@ -84,16 +85,26 @@ class RedisQueue(RedisComponent, BaseQueue):
         self, storage: RedisEventStorage, tasks: list[Task], events: list[TaskEvent]
     ) -> list[Inserted]:
         """Store tasks and their events by one script."""
-        return await self._run_insert(tasks, None, storage.appending(events))
+        payloads = [self._codec.encode(task) for task in tasks]
+        calls = [
+            (tasks[start:end], payloads[start:end], storage.appending(events[start:end]))
+            for start, end in chunks(payloads)
+        ]
+        return [item for call in calls for item in await self._run_insert(None, *call)]
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
-        return await self._run_insert(tasks, now)
+        payloads = [self._codec.encode(task) for task in tasks]
+        calls = [(tasks[start:end], payloads[start:end]) for start, end in chunks(payloads)]
+        return [item for call in calls for item in await self._run_insert(now, *call)]
 
     async def _run_insert(
-        self, tasks: list[Task], now: datetime | None, events: tuple[Any, ...] = ()
+        self,
+        now: datetime | None,
+        tasks: list[Task],
+        payloads: list[bytes],
+        events: tuple[Any, ...] = (),
     ) -> list[Inserted]:
         """Store tasks, and perhaps their events, by a write with a name of its own."""
-        payloads = [self._codec.encode(task) for task in tasks]
         batch = packed([records.item_of(task) for task in tasks])
         insert = (micros_or_empty(now), self._server.nonce(), batch, *joined(payloads), *events)
         doubts: list[Exception] = []

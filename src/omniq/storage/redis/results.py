@@ -11,6 +11,7 @@ from omniq.serialization import MAX_RESULT_BYTES, RecordCodec, SerializationForm
 from omniq.storage.redis.address import RedisOptions
 from omniq.storage.redis.component import (
     RedisComponent,
+    chunks,
     joined,
     micros_or_empty,
     packed,
@@ -23,7 +24,6 @@ from omniq.storage.results import BaseResultStorage
 KEPT_AFTER_END_SECONDS = 60
 """The server deletes an expired result so long after its end; until then its value tells."""
 RESULTS_PER_CALL = 1_000
-BYTES_PER_CALL = 16 << 20
 LOOKS_PER_CALL = 5_000
 
 
@@ -64,7 +64,7 @@ class RedisResultStorage(RedisComponent, BaseResultStorage):
         """
         encoded = [self._codec.encode(item) for item in results]
         calls: list[tuple[Any, ...]] = []
-        for start, end in _chunks(encoded):
+        for start, end in chunks(encoded, RESULTS_PER_CALL):
             batch = [
                 field
                 for item in results[start:end]
@@ -105,19 +105,6 @@ class RedisResultStorage(RedisComponent, BaseResultStorage):
 
     async def _purge(self, now: datetime | None, limit: int) -> int:
         return int(await self._server.run(_PURGE, micros_or_empty(now), limit))
-
-
-def _chunks(encoded: list[bytes]) -> list[tuple[int, int]]:
-    """Cut a batch into calls of a bounded number of results and bytes."""
-    chunks: list[tuple[int, int]] = []
-    start = size = 0
-    for position, data in enumerate(encoded):
-        full = position - start >= RESULTS_PER_CALL or size + len(data) > BYTES_PER_CALL
-        if full and position > start:
-            chunks.append((start, position))
-            start, size = position, 0
-        size += len(data)
-    return [*chunks, (start, len(encoded))]
 
 
 _GRACE_MICROS = KEPT_AFTER_END_SECONDS * 1_000_000
