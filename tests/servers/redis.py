@@ -129,6 +129,11 @@ def port_of(server: Server) -> int:
     return int(server.url.rpartition(":")[2].partition("/")[0])
 
 
+def port_of_shared() -> int:
+    """Return the port of the shared server."""
+    return int(redis_url().rpartition(":")[2].partition("/")[0])
+
+
 def _url_of(nodes: Sequence[Server]) -> str:
     hosts = ",".join(f"127.0.0.1:{port_of(node)}" for node in nodes)
     return f"redis+cluster://{hosts}"
