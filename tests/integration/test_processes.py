@@ -175,6 +175,25 @@ async def test_supervisor_restarts_the_dead_and_poison_is_stopped(app: OmniQ, fl
     assert code == 0
 
 
+async def test_a_store_out_of_reach_is_one_line_a_try(tmp_path: Path) -> None:
+    """Each process that cannot start says why, as a worker by itself does, and is started again."""
+    fleet = Fleet(tmp_path, f"sqlite:///{tmp_path}/absent/queue.db")
+    supervisor = fleet.start("--processes", "2")
+    try:
+        await wait_until(
+            lambda: fleet.said().count("restarting in") >= 3, description="three tries", timeout=60
+        )
+        supervisor.terminate()
+        assert await asyncio.to_thread(supervisor.wait, 20) == 0
+    finally:
+        fleet.end()
+
+    said = fleet.said()
+    assert "Traceback" not in said
+    assert "ERROR   omniq.worker.serve sqlite database" in said
+    assert "ERROR   omniq.worker.processes a worker process ended with" in said
+
+
 async def test_workers_end_when_their_supervisor_is_killed(app: OmniQ, fleet: Fleet) -> None:
     """No orphan works on: the children notice the end of the pipe they hold."""
     await enqueue(app, "hold", [(n, 0.3) for n in range(2)])

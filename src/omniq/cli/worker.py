@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 from omniq.cli.target import load
 from omniq.worker.health import clear
 from omniq.worker.processes import Supervisor
-from omniq.worker.serve import ServeOptions, serve
+from omniq.worker.serve import ServeOptions, configure_logging, serve
 from omniq.worker.worker import Worker
 
 Flag = Parameter(negative=())
@@ -66,4 +66,5 @@ def worker(
     if processes == 1:
         serve(serving)
         return 0
+    configure_logging(log_level)
     return Supervisor(serving, processes, grace_seconds=grace).run()

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from omniq.exceptions import OmniQError
 from omniq.worker.loader import load_app
 from omniq.worker.worker import Worker
 
@@ -94,9 +95,14 @@ def configure_logging(level: str) -> None:
 
 def main() -> None:
     """Entry of a supervised process: its options come as JSON in the only argument."""
-    serve(msgspec.convert(json.loads(sys.argv[1]), ServeOptions))
+    code = 0
+    try:
+        serve(msgspec.convert(json.loads(sys.argv[1]), ServeOptions))
+    except OmniQError as error:
+        logger.error("%s", error)  # noqa: TRY400 - no bug of ours; as the command says it alone
+        code = 1
     sys.stdout.flush()
-    os._exit(0)  # a thread stuck in C code must not hold the process; all is flushed by now
+    os._exit(code)  # a thread stuck in C code must not hold the process; all is flushed by now
 
 
 if __name__ == "__main__":
