@@ -117,11 +117,17 @@ class MovingSchedules(BaseScheduleStorage):
         serving = await (await self._carried())._serving()
         await serving._save(schedule)  # as it is: it has its revision
 
+    async def _add(self, schedule: Schedule) -> bool:
+        serving = await (await self._carried())._serving()
+        return await serving._add(schedule)
+
     async def _get(self, schedule_id: str) -> Schedule | None:
-        return await (await self._carried()).get_schedule(schedule_id)
+        found = await (await self._carried()).get_schedule(schedule_id)
+        return None if found is None or MOVE in found.metadata else found
 
     async def _list(self) -> list[Schedule]:
-        return await (await self._carried()).list_schedules()
+        found = await (await self._carried()).list_schedules()
+        return [schedule for schedule in found if MOVE not in schedule.metadata]
 
     async def _delete(self, schedule_id: str) -> bool:
         return await (await self._carried()).delete_schedule(schedule_id)
@@ -140,19 +146,38 @@ class MovingSchedules(BaseScheduleStorage):
 
         Each is frozen in the source first, so that nobody fires, pauses or changes it there any
         more. A frozen one remembers how it stood: after a crash somebody else takes it along.
+
+        The target gets it frozen, too, unless it has one of that id. Only once the source says that
+        it has been handed over it is thawed there, which happens once. So whoever carries what he
+        read long ago brings back nothing that was changed or deleted since.
         """
-        new = 0
-        for schedule in await self._source._list():
-            left = schedule if MOVE in schedule.metadata else frozen(schedule)
-            if left is not schedule and not await self._source._replace(schedule, left):
-                continue  # somebody fired or changed it just now: the next call takes it
-            if await self._target.get_schedule(left.id) is None:
-                await self._target.save_schedule(thawed(left))
-                new += 1
-            await self._source._delete(left.id)
-        return new
+        return sum([await self._carry(schedule) for schedule in await self._source._list()])
 
     carry_sync = blocking(carry)
+
+    async def _carry(self, schedule: Schedule) -> bool:
+        """Take one schedule to the target; return whether it was new there."""
+        left = schedule if MOVE in schedule.metadata else frozen(schedule)
+        if left is not schedule and not await self._source._replace(schedule, left):
+            return False  # somebody fired or changed it just now: the next call takes it
+        if not is_handed_over(left):
+            await self._target.add_schedule(left)
+            after = handed_over(left)
+            if not await self._source._replace(left, after):
+                return await self._come_late(left)
+            left = after
+        is_new = await self._target.replace(parked(left), thawed(left))
+        await self._source._delete(left.id)
+        return is_new
+
+    async def _come_late(self, left: Schedule) -> bool:
+        """Another one handed it over: help to thaw it, or take back what came after that."""
+        now = await self._source._get(left.id)
+        if now is not None and MOVE in now.metadata:
+            return await self._carry(now)
+        if now is None:
+            await self._target.replace(left, dropped(left))
+        return False
 
     async def _carried(self) -> BaseScheduleStorage:
         await self.carry()
@@ -167,6 +192,33 @@ def frozen(schedule: Schedule) -> Schedule:
     after.metadata = {**schedule.metadata, MOVE: state}
     after.status, after.next_run_at, after.end_at = ScheduleStatus.PAUSED, None, None
     after.revision = new_token()
+    return after
+
+
+def handed_over(left: Schedule) -> Schedule:
+    """Return a frozen schedule once the target has a frozen copy, or one of its own."""
+    after = copy(left)
+    after.metadata = {**left.metadata, MOVE: {**left.metadata[MOVE], "parked": left.revision}}
+    after.revision = new_token()
+    return after
+
+
+def is_handed_over(left: Schedule) -> bool:
+    """Whether a frozen schedule says that the target has it."""
+    return "parked" in left.metadata[MOVE]
+
+
+def parked(left: Schedule) -> Schedule:
+    """Return the frozen copy of a schedule that was handed over, as the target got it."""
+    after = copy(left)
+    after.revision = left.metadata[MOVE]["parked"]
+    return after
+
+
+def dropped(copied: Schedule) -> Schedule:
+    """Return a frozen copy that came too late: cleaned up with what is over."""
+    after = copy(copied)
+    after.status, after.revision = ScheduleStatus.COMPLETED, new_token()
     return after
 
 

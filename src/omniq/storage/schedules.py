@@ -35,14 +35,19 @@ class BaseScheduleStorage(Component, ABC):
         Raises:
             ValidationError: a field is bad (cron expression, time zone, interval …).
         """
-        moment = moment_or_none("now", now) or utcnow()
-        after = cron.checked_schedule(schedule)
-        after.revision = new_token()
-        if after.next_run_at is None and after.status is ScheduleStatus.ACTIVE:
-            after = cron.started(after, moment)
+        after = _ready_to_store(schedule, new_token(), now)
         store = await self._serving()
         await store._save(after)
         return after
+
+    async def add_schedule(self, schedule: Schedule, *, now: datetime | None = None) -> bool:
+        """Store a schedule as `save_schedule` does, unless one of its id is there already.
+
+        Returns whether it was stored. A revision it brings is kept.
+        """
+        after = _ready_to_store(schedule, schedule.revision or new_token(), now)
+        store = await self._serving()
+        return await store._add(after)
 
     async def get_schedule(self, schedule_id: str) -> Schedule | None:
         """Return the schedule of this id, or None."""
@@ -125,6 +130,7 @@ class BaseScheduleStorage(Component, ABC):
         return deleted
 
     save_schedule_sync = blocking(save_schedule)
+    add_schedule_sync = blocking(add_schedule)
     get_schedule_sync = blocking(get_schedule)
     list_schedules_sync = blocking(list_schedules)
     delete_schedule_sync = blocking(delete_schedule)
@@ -173,6 +179,10 @@ class BaseScheduleStorage(Component, ABC):
     async def _save(self, schedule: Schedule) -> None: ...
 
     @abstractmethod
+    async def _add(self, schedule: Schedule) -> bool:
+        """Store a schedule unless its id is known, in one atomic step; whether it was stored."""
+
+    @abstractmethod
     async def _get(self, schedule_id: str) -> Schedule | None: ...
 
     @abstractmethod
@@ -184,3 +194,12 @@ class BaseScheduleStorage(Component, ABC):
 
     @abstractmethod
     async def _replace(self, before: Schedule, after: Schedule) -> bool: ...
+
+
+def _ready_to_store(schedule: Schedule, revision: str, now: datetime | None) -> Schedule:
+    moment = moment_or_none("now", now) or utcnow()
+    after = cron.checked_schedule(schedule)
+    after.revision = revision
+    if after.next_run_at is None and after.status is ScheduleStatus.ACTIVE:
+        after = cron.started(after, moment)
+    return after

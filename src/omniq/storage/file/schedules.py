@@ -100,6 +100,17 @@ class FileScheduleStorage(LocalOrElsewhere, BaseScheduleStorage):
         data = self._codec.encode(schedule)
         await self._store.run(lambda batch: _put(batch, schedule, data))
 
+    async def _add(self, schedule: Schedule) -> bool:
+        data = self._codec.encode(schedule)
+
+        def job(batch: Batch) -> bool:
+            if _read(batch.files, schedule.id) is not None:
+                return False
+            _put(batch, schedule, data)
+            return True
+
+        return await self._store.run(job)
+
     async def _get(self, schedule_id: str) -> Schedule | None:
         data = await self._store.run(lambda batch: _read(batch.files, schedule_id))
         return None if data is None else self._codec.decode(data)

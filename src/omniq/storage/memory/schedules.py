@@ -43,6 +43,11 @@ class MemoryScheduleStorage(MemoryComponent, BaseScheduleStorage):
         with self._lock:
             return self._encoded.pop(schedule_id, None) is not None
 
+    async def _add(self, schedule: Schedule) -> bool:
+        data = self._codec.encode(schedule)
+        with self._lock:
+            return self._encoded.setdefault(schedule.id, data) is data
+
     async def _replace(self, before: Schedule, after: Schedule) -> bool:
         data = self._codec.encode(after)
         with self._lock:

@@ -58,6 +58,13 @@ class NATSScheduleStorage(NATSComponent, BaseScheduleStorage):
     async def _save(self, schedule: Schedule) -> None:
         await self.stream.publish([self._frame(schedule, b"")])
 
+    async def _add(self, schedule: Schedule) -> bool:
+        found = await self.stream.last([self._prefix + token(schedule.id)])
+        if found and found[0].data:
+            return False
+        expected = lines({EXPECTED: found[0].sequence if found else 0})
+        return bool((await self.stream.publish([self._frame(schedule, expected)]))[0])
+
     async def _get(self, schedule_id: str) -> Schedule | None:
         found = await self._last(schedule_id)
         return None if found is None else self._codec.decode(found.data)

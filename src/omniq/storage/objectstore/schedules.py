@@ -48,6 +48,17 @@ class ObjectScheduleStorage(LoggedComponent, BaseScheduleStorage):
         text = self._codec.encode(schedule)
         await self._log.run(lambda state: state.put(schedule.id, text))
 
+    async def _add(self, schedule: Schedule) -> bool:
+        text = self._codec.encode(schedule)
+
+        def job(state: ScheduleLogState) -> bool:
+            if state.get(schedule.id) is not None:
+                return False
+            state.put(schedule.id, text)
+            return True
+
+        return await self._log.run(job)
+
     async def _get(self, schedule_id: str) -> Schedule | None:
         text = await self._log.run(lambda state: state.get(schedule_id))
         return None if text is None else self._codec.decode(text)

@@ -251,14 +251,24 @@ class PostgreSQLScheduleStorage(_PostgresStorage, BaseScheduleStorage):
         self._due: Remembered[datetime | None] = Remembered(self._db, SCHEDULES_SECONDS)
 
     async def _save(self, schedule: Schedule) -> None:
+        await self._insert(
+            schedule,
+            "UPDATE SET status = excluded.status, next_run_at = excluded.next_run_at, "
+            "run_count = excluded.run_count, data = excluded.data",
+        )
+
+    async def _add(self, schedule: Schedule) -> bool:
+        return await self._insert(schedule, "NOTHING")
+
+    async def _insert(self, schedule: Schedule, otherwise: str) -> bool:
         query = (
             f"INSERT INTO {self._table} (id, status, next_run_at, run_count, data) "  # noqa: S608 - checked names throughout
-            "VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO UPDATE SET status = excluded.status, "
-            "next_run_at = excluded.next_run_at, run_count = excluded.run_count, "
-            "data = excluded.data"
+            f"VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO {otherwise} RETURNING 1"
         )
-        await self._db.fetch(query, *self._row(schedule))
-        self._db.announce(_CHANGED)
+        is_stored = bool(await self._db.fetch(query, *self._row(schedule)))
+        if is_stored:
+            self._db.announce(_CHANGED)
+        return is_stored
 
     def _row(self, schedule: Schedule) -> tuple[Any, ...]:
         return (

@@ -36,6 +36,9 @@ class RedisScheduleStorage(RedisComponent, BaseScheduleStorage):
     async def _save(self, schedule: Schedule) -> None:
         await self._write(schedule, "", again=True)
 
+    async def _add(self, schedule: Schedule) -> bool:
+        return await self._write(schedule, _NONE, again=False)
+
     async def _replace(self, before: Schedule, after: Schedule) -> bool:
         return await self._write(after, _state(before), again=False)
 
@@ -76,6 +79,7 @@ def _state(schedule: Schedule) -> str:
     return f"{state}|{schedule.revision}" if schedule.revision else state
 
 
+_NONE = "none"
 _WRITE = script("schedule_write")
 _READY = script("schedule_ready")
 AsyncRedisScheduleStorage = RedisScheduleStorage

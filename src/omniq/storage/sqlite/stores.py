@@ -266,9 +266,15 @@ class SQLiteScheduleStorage(_SQLiteStorage, BaseScheduleStorage):
         self._table = self._db.tables.schedule
 
     async def _save(self, schedule: Schedule) -> None:
-        query = f"INSERT OR REPLACE INTO {self._table} VALUES (?, ?, ?, ?, ?)"  # noqa: S608
+        await self._insert("INSERT OR REPLACE", schedule)
+
+    async def _add(self, schedule: Schedule) -> bool:
+        return await self._insert("INSERT OR IGNORE", schedule) == 1
+
+    async def _insert(self, how: str, schedule: Schedule) -> int:
+        query = f"{how} INTO {self._table} VALUES (?, ?, ?, ?, ?)"
         row = self._row(schedule)
-        await self._db.write(
+        return await self._db.write(
             lambda transaction: transaction.connection.execute(query, row).rowcount
         )
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -32,6 +33,34 @@ class SavingContract:
 
         assert (saved.next_run_at, saved.status) == (at(10), ScheduleStatus.ACTIVE)
         assert await stored(schedules) == saved
+
+    async def test_adding_changes_none_that_is_there(self, schedules: BaseScheduleStorage) -> None:
+        """Whoever comes late with a copy of a schedule overwrites no change of it."""
+        first, late = every(10), every(20)
+        first.revision = "of its own"
+
+        assert await schedules.add_schedule(first, now=at(3))
+        added = await stored(schedules)
+        assert not await schedules.add_schedule(late, now=at(3))
+
+        assert await stored(schedules) == added
+        assert (added.next_run_at, added.revision) == (at(10), "of its own")
+        assert await schedules.delete_schedule(first.id)
+        assert await schedules.add_schedule(late, now=at(3))
+        assert (await stored(schedules)).interval_seconds == 20
+
+    async def test_of_many_who_add_a_schedule_one_does(
+        self, schedules: BaseScheduleStorage, second: BaseScheduleStorage
+    ) -> None:
+        """Through two objects, as from two processes."""
+        asked = [every(seconds) for seconds in range(10, 20)]
+
+        done = await asyncio.gather(
+            *((second if n % 2 else schedules).add_schedule(one) for n, one in enumerate(asked))
+        )
+
+        (winner,) = [one for one, ok in zip(asked, done, strict=True) if ok]
+        assert (await stored(schedules)).interval_seconds == winner.interval_seconds
 
     async def test_every_field_comes_back(self, schedules: BaseScheduleStorage) -> None:
         """Rule, request and state."""
