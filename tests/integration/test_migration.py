@@ -22,6 +22,7 @@ from omniq.clock import utcnow
 from omniq.migration import MigrationError, Report, migrate, migrate_sync
 from omniq.models import Task, TaskEvent, TaskStatus
 from omniq.storage.base import BaseQueue
+from omniq.storage.sqlite import SQLiteQueue
 from tests.servers.nats import nats_url
 from tests.servers.postgres import postgres_url, schema
 from tests.servers.redis import namespace, redis_url
@@ -282,6 +283,18 @@ def test_a_source_that_does_not_exist_is_refused_before_anything_is_made(
         assert f"there is no {told.format(folder=tmp_path)}" in error
         assert "is the source spelt right" in error
     assert [path.name for path in tmp_path.rglob("*")] == ["other.db"]
+
+
+def test_whether_there_is_a_store_is_seen_without_making_it(tmp_path: Path) -> None:
+    """Of a component, a backend and an application; memory is there as soon as it is asked for."""
+    file = tmp_path / "q.db"
+    askers = (SQLiteQueue(str(file)), SQLiteBackend(file), OmniQ(f"sqlite:///{file}"))
+
+    assert [one.is_missing_sync() for one in askers] == [True, True, True]
+    assert not file.exists()
+    with SQLiteBackend(file):
+        assert [one.is_missing_sync() for one in askers] == [False, False, False]
+    assert not MemoryBackend().is_missing_sync()
 
 
 def test_a_component_never_used_is_no_misspelt_source(tmp_path: Path) -> None:

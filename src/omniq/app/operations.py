@@ -147,6 +147,9 @@ class Operations(Component):
     async def _open(self) -> None:
         await self._stores.connect()
 
+    async def _is_missing(self) -> bool:
+        return all([await component.is_missing() for component in self._stores])
+
     async def _store_time(self) -> datetime | None:
         return await self.task_queue.store_time()
 
