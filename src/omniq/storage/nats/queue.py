@@ -149,15 +149,15 @@ class NATSQueue(NATSComponent, BaseQueue):
         return [None if record is None else self._codec.task(record) for record in records]
 
     async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
-        ids = await self._listing.ids_after(after, self._patterns(where))
+        listed = await self._listing.ids_after(after, self._patterns(where))
         page: list[Task] = []
-        for start in range(0, len(ids), limit):
-            wanted = ids[start : start + limit]
+        for start in range(0, len(listed.ids), limit):
+            wanted = listed.ids[start : start + limit]
             found = await self.shelf.read(wanted)
             tasks = [self._codec.task(found[one]) for one in wanted if one in found]
             page += [task for task in tasks if where.matches(task)]
             if len(page) >= limit:
-                self._listing.go_on_after(page[limit - 1].id, ids)
+                self._listing.go_on_after(page[limit - 1].id, listed)
                 break
         return page[:limit]
 

@@ -153,17 +153,17 @@ class NATSResultStorage(NATSComponent, BaseResultStorage):
 
     async def _find(self, after: str | None, limit: int, now: datetime | None) -> list[TaskResult]:
         moment = now or utcnow()
-        ids = await self._listing.ids_after(after, [f"{self._prefix}>"])
+        listed = await self._listing.ids_after(after, [f"{self._prefix}>"])
         page: list[TaskResult] = []
-        for start in range(0, len(ids), limit):
-            wanted = ids[start : start + limit]
+        for start in range(0, len(listed.ids), limit):
+            wanted = listed.ids[start : start + limit]
             standing = await self._standing(wanted)
             found = (standing[task_id].result for task_id in wanted if task_id in standing)
             page += [result for result in found if _lives(result, moment)]
             if len(page) >= limit:
                 break
         if len(page) >= limit:
-            self._listing.go_on_after(page[limit - 1].task_id, ids)
+            self._listing.go_on_after(page[limit - 1].task_id, listed)
         return page[:limit]
 
     async def _purge(self, now: datetime | None, limit: int) -> int:

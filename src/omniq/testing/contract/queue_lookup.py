@@ -126,6 +126,18 @@ class LookupContract:
 
         assert ids(found) == ["t040", "t080", "t120"]
 
+    async def test_a_page_may_follow_one_of_another_filter(self, queue: BaseQueue) -> None:
+        """Who looks at all and then at some asks for the same page of those."""
+        await insert(
+            queue,
+            *(make_task(one, queue_name=name) for one, name in zip("abcd", "xyxy", strict=True)),
+        )
+        only_x, only_y = (TaskFilter(queues=frozenset({name})) for name in "xy")
+
+        assert ids(await queue.find(only_x, limit=1)) == ["a"]
+        assert ids(await queue.find(only_y, after="a", limit=2)) == ["b", "d"]
+        assert ids(await queue.find(after="d", limit=2)) == []
+
     @pytest.mark.parametrize("limit", [0, -1, 10_001, 1.5])
     async def test_a_bad_page_size_is_refused(self, queue: BaseQueue, limit: Any) -> None:
         """A page is bounded."""
