@@ -169,12 +169,14 @@ class OmniQ(Operations):
             ValidationError: the expression, the time zone or an option is bad, or the function
                 needs arguments that `args` and `kwargs` do not give.
         """
+        _refuse_bare("cron", expression, '"0 9 * * *"')
         return self._declaring(Timing(cron=expression, timezone=timezone), name, options)
 
     def every(
         self, interval: Duration, *, name: str | None = None, **options: Unpack[DeclaredOptions]
     ) -> TaskDecorator:
         """Make a task of a function and run it every so many seconds; otherwise as `cron`."""
+        _refuse_bare("every", interval, "60")
         return self._declaring(Timing(every=interval), name, options)
 
     def _declaring(
@@ -340,3 +342,9 @@ class OmniQ(Operations):
     save_schedules_sync = blocking(save_schedules)
     get_result_sync = blocking(get_result)
     schedule_sync = blocking(schedule)
+
+
+def _refuse_bare(decorator: str, given: object, example: str) -> None:
+    """Refuse a decorator without its argument: the function stands in its place."""
+    if callable(given):
+        raise ConfigError(f"@{decorator} needs its argument: @{decorator}({example})")

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from omniq.blocking import blocking
+from omniq.clock import check_seconds
 from omniq.exceptions import (
     NotFoundError,
     ResultExpiredError,
@@ -23,6 +24,7 @@ from omniq.models.task import Task, TaskStatus
 from omniq.serialization import has_unknown
 
 if TYPE_CHECKING:
+    from omniq.app.options import Duration
     from omniq.core import OmniQ
 
 R = TypeVar("R")
@@ -62,11 +64,11 @@ class TaskHandle(Generic[R]):
     def __hash__(self) -> int:
         return hash(self.id)
 
-    async def result(self, timeout: float | None = None) -> R:
+    async def result(self, timeout: Duration | None = None) -> R:
         """Wait for the task to finish and return what its function returned.
 
         Args:
-            timeout: how many seconds to wait; None waits as long as it takes, 0 looks once.
+            timeout: how long to wait; None waits as long as it takes, 0 looks once.
 
         Raises:
             TaskFailedError: it failed for good; `error` holds type, message and traceback.
@@ -75,6 +77,7 @@ class TaskHandle(Generic[R]):
             ResultTimeoutError: it has not finished in time; it goes on regardless.
             ResultExpiredError: it completed, but its result was not kept or is gone.
             NotFoundError: there is no such task, or it was deleted meanwhile.
+            ValidationError: the timeout is neither a number of seconds nor a timedelta.
         """
         ends_at = _end_of(timeout)
         while True:
@@ -87,7 +90,7 @@ class TaskHandle(Generic[R]):
                 return cast("R", value_of(task, None))
             # Somebody retried it since: what counts is how the newer run ends.
 
-    async def wait(self, timeout: float | None = None) -> Task:
+    async def wait(self, timeout: Duration | None = None) -> Task:
         """Wait for the task to finish, however it ends; return it.
 
         Raises:
@@ -178,8 +181,12 @@ class TaskHandle(Generic[R]):
         return time.monotonic() < new_until
 
 
-def _end_of(timeout: float | None) -> float:
-    return math.inf if timeout is None else time.monotonic() + timeout
+def _end_of(timeout: Duration | None) -> float:
+    if timeout is None or timeout == math.inf:
+        return math.inf
+    if isinstance(timeout, int | float) and timeout < 0:  # what is left of another deadline
+        timeout = 0
+    return time.monotonic() + check_seconds("timeout", timeout)
 
 
 def value_of(task: Task, found: TaskResult | None) -> Any:

@@ -161,7 +161,7 @@ class TestDeclaring:
 
     def test_an_unknown_option_is_a_type_error(self, app: OmniQ) -> None:
         """Of task or schedule."""
-        with pytest.raises(TypeError, match="no task option 'misfires'"):
+        with pytest.raises(TypeError, match="no option 'misfires' of a schedule"):
             app.every(5, misfires="once")(report)  # pyright: ignore[reportCallIssue] - user input
 
 

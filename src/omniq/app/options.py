@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable
 from copy import copy
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import msgspec
 
@@ -264,7 +264,9 @@ def _check_expiry(template: TaskTemplate) -> None:
 def _parent_ids(parents: Any) -> tuple[str, ...]:
     """Return the ids of one or several tasks given as ids or handles."""
     is_one = isinstance(parents, str) or hasattr(parents, "id")
-    several: list[Any] = [parents] if is_one else list(parents)
+    if not is_one and not isinstance(parents, Iterable):
+        raise ValidationError("depends_on", f"expected ids or handles, got {parents!r}")
+    several: list[Any] = [parents] if is_one else list(cast("Iterable[Any]", parents))
     return tuple(check_name("depends_on", getattr(parent, "id", parent)) for parent in several)
 
 

@@ -15,6 +15,7 @@ from omniq import cron
 from omniq.app.options import Duration, TaskOptions
 from omniq.clock import check_moment, check_seconds, utcnow
 from omniq.exceptions import StaleTaskError, ValidationError
+from omniq.models.backend_configs import nearest
 from omniq.models.schedule import Misfire, Schedule, ScheduleStatus, ScheduleType
 from omniq.models.task import Task
 from omniq.storage.base import BaseScheduleStorage
@@ -56,7 +57,15 @@ class DeclaredOptions(TaskOptions, ScheduleOptions, total=False):
 
 
 def split_options(options: DeclaredOptions) -> tuple[TaskOptions, ScheduleOptions]:
-    """Return the options of the task and those of the schedule."""
+    """Return the options of the task and those of the schedule.
+
+    Raises:
+        TypeError: there is no option of that name.
+    """
+    known = (*TaskOptions.__annotations__, *ScheduleOptions.__annotations__, "timezone", "name")
+    for name in options:
+        if name not in known:
+            raise TypeError(f"there is no option {name!r} of a schedule; {nearest(name, known)}")
     of_schedule = ScheduleOptions.__annotations__.keys()
     given = cast("dict[str, Any]", options)
     return (
@@ -91,7 +100,9 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
         if self.every is not None:
             return {
                 "schedule_type": ScheduleType.INTERVAL,
-                "interval_seconds": check_seconds("every", self.every, least=0.001),
+                "interval_seconds": check_seconds(
+                    "every", self.every, least=cron.LEAST_INTERVAL_SECONDS
+                ),
             }
         return {"schedule_type": ScheduleType.ONCE, "start_at": check_moment("at", self.at)}
 

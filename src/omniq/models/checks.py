@@ -128,6 +128,8 @@ def check_retry(policy: object) -> RetryPolicy:
         raise ValidationError(
             "retry.backoff", f"{policy.backoff!r} is not one of fixed, linear, exponential"
         )
+    if type(policy.jitter) is not bool:
+        raise ValidationError("retry.jitter", f"{policy.jitter!r} is not True or False")
     if type(policy.factor) not in (int, float) or not 1.0 <= policy.factor <= 1000.0:
         raise ValidationError("retry.factor", f"{policy.factor!r} is not between 1 and 1000")
     return policy
