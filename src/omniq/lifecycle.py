@@ -13,6 +13,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import msgspec
 
@@ -51,6 +52,13 @@ class Failed(msgspec.Struct, frozen=True):
     exception_names: tuple[str, ...] = ()
     final: bool = False
     delay_seconds: float | None = None
+
+
+class Held(Protocol):
+    """What a change of a RUNNING task must keep of it."""
+
+    due_at: datetime | None
+    cancel_requested: bool
 
 
 class Snoozed(msgspec.Struct, frozen=True):
@@ -272,8 +280,8 @@ def edited(stored: Task, wanted: Task, now: datetime) -> Task:
     return _waiting(after) if waits else _ready(after, now)
 
 
-def merge_running(stored: Task, after: Task) -> Task:
-    """Return `after` as a store must write it over the RUNNING `stored`.
+def merge_running(stored: Held, after: Task) -> Task:
+    """Return `after` as a store must write it over the RUNNING `stored`, a task or its state.
 
     A change that stays RUNNING never moves the lease, and a cancel request, once made, holds until
     the task is final.

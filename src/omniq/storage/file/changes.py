@@ -49,7 +49,7 @@ def swap(unit: Unit, change: Change, now: datetime) -> bool:
         if holder != stored.task_id:
             return False
     if state.status is RUNNING:
-        after = lifecycle.merge_running(stored.bare(), after)
+        after = lifecycle.merge_running(state, after)
     unit.put(stored, after)
     if after.is_final:
         if not was_final and key is not None:

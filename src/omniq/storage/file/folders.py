@@ -77,7 +77,11 @@ class Folders:
 
     def exists(self, folder: str, name: str) -> bool:
         """Whether there is something of that name."""
-        return self.status(folder, name) is not None
+        try:
+            there = os.access(name, os.F_OK, dir_fd=self._fd(folder), follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return there or (self._renewed(folder) and self.status(folder, name) is not None)
 
     def folders(self, folder: str) -> list[str]:
         """Return the names of the folders in a folder, links and hidden ones left out; in order."""
@@ -213,25 +217,22 @@ class Folders:
 
     def _between(self, folder: str, to_folder: str, action: Callable[[int, int], None]) -> None:
         """Act on the descriptors of two folders; the second is made if missing."""
-        self._fd(to_folder, make=True)
+        to = self._fd(to_folder, make=True)
         try:
-            action(self._fd(folder), self._fd(to_folder))
+            action(self._fd(folder), to)
         except FileNotFoundError:
-            if not self._is_stale(folder) and not self._is_stale(to_folder):
+            if not self._renewed(folder, to_folder):
                 raise
-            self._forget_all()
-            self._fd(to_folder, make=True)
-            action(self._fd(folder), self._fd(to_folder))
+            to = self._fd(to_folder, make=True)
+            action(self._fd(folder), to)
 
     def _in(self, folder: str, action: Callable[[int], R], *, make: bool = False) -> R:
         """Act on the descriptor of a folder; once more if that folder was replaced by another."""
-        fd = self._fd(folder, make=make)
         try:
-            return action(fd)
+            return action(self._fd(folder, make=make))
         except FileNotFoundError:
-            if os.fstat(fd).st_nlink:
+            if not self._renewed(folder):
                 raise
-            self._forget_all()
             return action(self._fd(folder, make=make))
 
     def _fd(self, folder: str, *, make: bool = False) -> int:
@@ -256,10 +257,13 @@ class Folders:
             os.close(self._open.popitem(last=False)[1])
         return fd
 
-    def _is_stale(self, folder: str) -> bool:
-        """Whether a folder kept open was removed."""
-        fd = self._open.get(folder)
-        return fd is not None and not os.fstat(fd).st_nlink
+    def _renewed(self, *folders: str) -> bool:
+        """Whether one of these, kept open, was removed; all are opened anew then."""
+        kept = (self._open.get(folder) for folder in folders)
+        if all(fd is None or os.fstat(fd).st_nlink for fd in kept):
+            return False
+        self._forget_all()
+        return True
 
     def _forget(self, folder: str) -> None:
         fd = self._open.pop(folder, None)

@@ -305,6 +305,7 @@ class FileQueue(LocalOrElsewhere, BaseQueue):
             unit = Unit(batch, self._codec, self._view)
             result = job(unit)
             unit.finish()
+            batch.after = unit.remember
             return result
 
         return await self._store.run(run, prepare=prepare if queues else None)

@@ -10,6 +10,7 @@ request is never touched again.
 from __future__ import annotations
 
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -50,6 +51,7 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     finished_at: datetime | None = None
 
 
+_state_of = attrgetter(*STATE_FIELDS)
 _ENCODE = msgspec.json.Encoder().encode
 _DECODE = msgspec.json.Decoder(State).decode
 
@@ -80,16 +82,14 @@ class Stored:
 
     def put(self, after: Task) -> None:
         """Take the state of a task."""
-        state = self.state
-        for name in STATE_FIELDS:
-            setattr(state, name, getattr(after, name))
+        _fill(self.state, after)
         self.is_changed = True
 
     def bare(self) -> Task:
         """Return the task without its request, for decisions that need only the state."""
-        state = self.state
-        task = Task(func="unread", id=self.task_id, queue_name=state.queue)
-        return _filled(task, state)
+        task = Task(func="unread", id=self.task_id, queue_name=self.state.queue)
+        _fill(task, self.state)
+        return task
 
     def whole(self, codec: FileCodec) -> Task:
         """Return the task; one whose request is damaged says so when it runs."""
@@ -102,7 +102,8 @@ class Stored:
                 queue_name=self.state.queue,
                 metadata={"omniq.damaged": error.problem},
             )
-        return _filled(task, self.state)
+        _fill(task, self.state)
+        return task
 
     def write(self) -> TaskWrite:
         """Return the change that brings the file up to date."""
@@ -123,6 +124,11 @@ class Stored:
             payload=self.request if grows or self.was is None else None,
             micros=None if moment is None else to_micros(moment),
         )
+
+    def written(self) -> None:
+        """Take note that the file is up to date."""
+        self.was = self.state.status.value
+        self.is_changed = False
 
     def removal(self) -> TaskWrite:
         """Return the change that deletes the file."""
@@ -179,15 +185,20 @@ def read_record(task_id: str, text: bytes) -> Stored:
     return Stored(task_id, state, request, was=state.status.value, size=len(line) + 1)
 
 
+def state_in(head: bytes) -> State:
+    """Return the state in a first line as `Stored.write` makes it."""
+    return _DECODE(head[len(_STATE) :])
+
+
 def _request(task: Task) -> Task:
     """Return the task with the state of a new one, which takes no room in the text."""
     return msgspec.structs.replace(task, **_NEW_STATE)
 
 
-def _filled(task: Task, state: State) -> Task:
-    for name in STATE_FIELDS:
-        setattr(task, name, getattr(state, name))
-    return task
+def _fill(target: Task | State, source: Task | State) -> None:
+    """Give one the state of the other."""
+    for name, value in zip(STATE_FIELDS, _state_of(source), strict=True):
+        setattr(target, name, value)
 
 
 def _room(head: bytes) -> int:

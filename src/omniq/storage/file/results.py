@@ -277,9 +277,10 @@ def _make_folders(batch: Batch) -> None:
 def _find(files: Folders, task_id: str) -> _Found:
     name = task_id + SUFFIX
     for folder in FOLDERS:
-        data = files.read(folder, name)
-        if data is not None:
-            return _Found(folder, data)
+        if files.exists(folder, name):
+            data = files.read(folder, name)
+            if data is not None:
+                return _Found(folder, data)
     return _NOTHING
 
 

@@ -38,9 +38,10 @@ class Batch:
         ready_queues, final_ids: whom to wake then.
         must_last: whether the changes must be on the disk before the caller hears of them. A claim
             or a heartbeat need not: after a power loss all leases are void anyway.
+        after: called once the changes are made.
     """
 
-    __slots__ = ("files", "final_ids", "must_last", "ops", "ready_queues")
+    __slots__ = ("after", "files", "final_ids", "must_last", "ops", "ready_queues")
 
     def __init__(self, files: Folders) -> None:
         self.files = files
@@ -48,6 +49,7 @@ class Batch:
         self.ready_queues: set[str] = set()
         self.final_ids: list[str] = []
         self.must_last = True
+        self.after: Callable[[], None] | None = None
 
 
 class View:
@@ -243,6 +245,8 @@ class FileStore:
         try:
             if batch.ops:
                 self._journal.commit(batch.ops)
+            if batch.after is not None:
+                batch.after()
         except Exception as error:  # noqa: BLE001 - handed to the caller
             self._view.forget()
             return job, None, self._failure(error)

@@ -26,7 +26,7 @@ class Unit:
         self.batch = batch
         self._codec = codec
         self._view = view
-        self._texts = view.texts
+        self._records = view.records
         self._tasks: dict[str, Stored | None] = {}
         self._keys: dict[str, str | None] = {}
 
@@ -34,7 +34,7 @@ class Unit:
         """Return a task, or None. A damaged file is set aside and counts as none."""
         if task_id in self._tasks:
             return self._tasks[task_id]
-        stored = self._tasks[task_id] = self._read(task_id)
+        stored = self._tasks[task_id] = self._records.take(task_id) or self._read(task_id)
         return stored
 
     def whole(self, stored: Stored) -> Task:
@@ -90,19 +90,20 @@ class Unit:
         changed = (item for item in self._tasks.values() if item is not None and item.is_changed)
         self.batch.ops += [stored.write() for stored in changed]
 
+    def remember(self) -> None:
+        """Keep the tasks at hand, once all changes are made."""
+        for stored in self._tasks.values():
+            if stored is not None:
+                stored.written()
+                self._records.put(stored)
+
     def _read(self, task_id: str) -> Stored | None:
         try:
-            text = self._texts.get(task_id)
-            if text is None:
-                text = self.batch.files.read(INDEX, task_id + SUFFIX)
-                if text is None:
-                    return None
-                self._texts.put(task_id, text)
-            return read_record(task_id, text)
+            text = self.batch.files.read(INDEX, task_id + SUFFIX)
+            return None if text is None else read_record(task_id, text)
         except (SerializationError, OSError) as error:
             if isinstance(error, OSError) and not _is_misplaced(error):
                 raise
-            self._texts.drop(task_id)
             logger.error("set task %s aside, to %s: %s", task_id, ASIDE, error)  # noqa: TRY400 - no bug
             self.batch.ops.append(Move(INDEX, task_id + SUFFIX, ASIDE, task_id + SUFFIX))
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from omniq.models.task import TaskStatus
-from omniq.storage.file.cache import TextCache
+from omniq.storage.file.cache import RecordCache
 from omniq.storage.file.folders import Folders
 from omniq.storage.file.lanes import Lane
 from omniq.storage.file.listing import Listing
@@ -20,11 +20,11 @@ _TIMED = (TaskStatus.SCHEDULED.value, TaskStatus.RUNNING.value)
 
 
 class TaskView(View):
-    """Lanes of the queues this process claims from, paused queues, texts, all ids while listed."""
+    """Lanes of the queues this process claims from, paused queues, tasks, all ids while listed."""
 
     def __init__(self) -> None:
         self.listing = Listing()
-        self.texts = TextCache()
+        self.records = RecordCache()
         self._lanes: dict[str, Lane] = {}
         self._paused: set[str] | None = None
         self._has_children: bool | None = None
@@ -90,21 +90,12 @@ class TaskView(View):
     def forget(self) -> None:
         """Look at everything anew when it is needed."""
         self.listing.forget()
-        self.texts.clear()
+        self.records.clear()
         self._lanes.clear()
         self._paused = self._has_children = None
 
-    def _remember(self, op: TaskWrite) -> None:
-        known = self.texts.get(op.task_id)
-        if op.to is None:
-            self.texts.drop(op.task_id)
-        elif op.payload is not None:
-            self.texts.put(op.task_id, op.line() + op.payload)
-        elif known is not None:
-            self.texts.put(op.task_id, op.line() + known[op.size :])
-
     def _observe_task(self, op: TaskWrite) -> None:
-        self._remember(op)
+        self.records.follow(op)
         if op.was is None:
             self.listing.add(op.task_id)
         lane = self._lanes.get(op.queue)
