@@ -12,6 +12,7 @@ from omniq.models.task import Task, TaskStatus
 from omniq.storage.file.folders import Folders
 from omniq.storage.file.ops import SUFFIX
 from omniq.storage.file.records import ID_AT, Stored
+from omniq.storage.file.store import Batch
 from omniq.storage.file.unit import Unit
 from omniq.storage.values import Change, Inserted, Lease
 
@@ -77,12 +78,13 @@ class Place(NamedTuple):
     stem: str
 
 
-def running(files: Folders) -> list[Place]:
+def running(batch: Batch) -> list[Place]:
     """Return the running tasks of all queues."""
+    batch.catch_up()
     return [
         Place(queue, name.removesuffix(SUFFIX))
-        for queue in queue_names(files)
-        for name in files.names(f"{queue}/{RUNNING.value}")
+        for queue in queue_names(batch.files)
+        for name in batch.files.names(f"{queue}/{RUNNING.value}")
         if name.endswith(SUFFIX)
     ]
 

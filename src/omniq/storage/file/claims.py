@@ -31,9 +31,8 @@ class Claim:
 
     def take(self, unit: Unit, queues: list[str], limit: int) -> list[Task]:
         """Lease the first tasks of these queues that can be claimed; see `TaskStore.claim`."""
-        files = unit.batch.files
-        paused = self._view.paused(files)
-        lanes = [self._view.lane(files, queue) for queue in queues if queue not in paused]
+        paused = self._view.paused(unit.batch.files)
+        lanes = [self._view.lane(unit.batch, queue) for queue in queues if queue not in paused]
         for lane in lanes:
             self._promote(unit, lane)
         taken: list[Task] = []
@@ -84,10 +83,9 @@ class Claim:
 
 def claimable_at(view: TaskView, unit: Unit, queues: list[str], now: datetime) -> datetime | None:
     """Return from when on a claim of these queues finds something; None: nothing ahead."""
-    files = unit.batch.files
-    paused = view.paused(files)
+    paused = view.paused(unit.batch.files)
     moments = [
-        _lane_claimable_at(view.lane(files, queue), unit, to_micros(now))
+        _lane_claimable_at(view.lane(unit.batch, queue), unit, to_micros(now))
         for queue in queues
         if queue not in paused
     ]
@@ -96,7 +94,7 @@ def claimable_at(view: TaskView, unit: Unit, queues: list[str], now: datetime) -
 
 def next_due(view: TaskView, unit: Unit, queues: list[str]) -> datetime | None:
     """Return the earliest `due_at` of a scheduled or running task of these queues."""
-    lanes = [view.lane(unit.batch.files, queue) for queue in queues]
+    lanes = [view.lane(unit.batch, queue) for queue in queues]
     return _earliest(
         [_next_timer(lane, unit) for lane in lanes] + [lane.overdue() for lane in lanes]
     )

@@ -6,7 +6,8 @@ from itertools import islice
 from pathlib import Path
 
 from omniq.models.finding import Finding, fine, risk
-from omniq.storage.file.journal import META, SEGMENT_BYTES
+from omniq.storage.file.control import META
+from omniq.storage.file.journal import SEGMENT_BYTES
 from omniq.storage.file.ops import ASIDE
 from omniq.storage.local.disk import MIB, disk_findings, network_findings
 

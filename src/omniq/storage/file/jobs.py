@@ -41,11 +41,23 @@ class JobThread:
         serve: does the jobs; whatever it raises goes to all of them.
         at_end: called in the thread when it ends.
         name: of the thread, and of what it serves, for messages.
+        patience: returns after how many seconds without a job `at_rest` is called; None: never.
+        at_rest: see there.
     """
 
-    def __init__(self, serve: Serve, at_end: Callable[[], None], name: str) -> None:
+    def __init__(
+        self,
+        serve: Serve,
+        at_end: Callable[[], None],
+        name: str,
+        *,
+        patience: Callable[[], float | None],
+        at_rest: Callable[[], None],
+    ) -> None:
         self._serve = serve
         self._at_end = at_end
+        self._patience = patience
+        self._at_rest = at_rest
         self._name = name
         self._guard = threading.Lock()
         self._is_stopped = False
@@ -83,7 +95,7 @@ class JobThread:
         stopping = False
         while not stopping:
             jobs: list[Job] = []
-            job = self._inbox.get()
+            job = self._first()
             while job is not None:
                 jobs.append(job)
                 if len(jobs) >= JOBS_AT_ONCE or self._inbox.empty():
@@ -94,6 +106,13 @@ class JobThread:
             if wanted:
                 _answer(self._serve(wanted))
         self._at_end()
+
+    def _first(self) -> Job | None:
+        while True:
+            try:
+                return self._inbox.get(timeout=self._patience())
+            except queue.Empty:
+                self._at_rest()
 
 
 def _answer(answers: list[Answer]) -> None:

@@ -1,17 +1,16 @@
 """What makes changes of many files atomic, durable with one fsync, and known to other processes.
 
-A transaction is first appended to the journal, then made in the files. Whoever takes the lock next
-and finds that the journal is longer than what was made finishes it, so a process killed in between
-leaves nothing half done. After a power loss (the machine's boot id differs), the whole journal is
-made again, so the files need no fsync of their own. A segment that is full is put aside and
-deleted once the disk has everything. The same records tell other processes what changed.
+A transaction is first appended to the journal, then made in the files, some a moment later (`lag`).
+Whoever takes the lock next and finds that the journal is longer than what was made finishes it, so
+a process killed in between leaves nothing half done. After a power loss (the machine's boot id
+differs), the whole journal is made again, so the files need no fsync of their own. A segment that
+is full is put aside and deleted once the disk has everything. The same records tell other processes
+what changed.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
-import mmap
 import os
 import struct
 import threading
@@ -21,19 +20,17 @@ from pathlib import Path
 
 import msgspec
 
+from omniq.storage.file.control import META, Control, Progress
 from omniq.storage.file.folders import Folders, write_all
-from omniq.storage.file.machine import boot_id, sync_disk
+from omniq.storage.file.lag import Lag
+from omniq.storage.file.machine import sync_disk
 from omniq.storage.file.ops import Op, apply, check_folders
 
 logger = logging.getLogger("omniq.storage.file")
 
-META = ".omniq"
 SEGMENT_BYTES = 8 << 20
 _PREFIX = "journal-"
 _HEADER = struct.Struct("<II")
-_CONTROL = struct.Struct("<8sQQ16s")
-_CHECKED = struct.Struct("<8sQQ16sI")
-_MAGIC = b"omniq-1\n"
 _ENCODE = msgspec.msgpack.Encoder().encode
 _DECODE = msgspec.msgpack.Decoder(list[Op]).decode
 
@@ -58,15 +55,16 @@ class Journal:
         self._observe = observe
         self._lost = lost
         self._file = -1
-        self._segment = self._position = 0
+        self._lag = Lag()
         self._suspect = self._is_behind = False
         self._sweeper: threading.Thread | None = None
         files.make(META)
         self._control = Control(files)
         if not self._control.is_current():
             self._recover()
-        self._segment, self._position = self._control.read()
-        self._file = self._open(self._segment)
+        self._known = self._control.read()
+        self._position = self._known.made
+        self._file = self._open(self._known.segment)
 
     def close(self) -> None:
         """Close the files; what was appended stays."""
@@ -77,13 +75,11 @@ class Journal:
 
     def catch_up(self) -> None:
         """Hear what others changed, and finish what one of them left undone."""
-        segment, applied = self._control.read()
-        while self._segment < segment:
-            self._hear(None)
-            self._next_segment(segment)
-        if self._position < applied:
-            self._hear(applied)
-        if os.fstat(self._file).st_size > self._position:
+        known = self._control.read()
+        if known != self._known:
+            self._lag.clear()  # whoever came next made it, or began to
+            self._follow(known)
+        if self._is_behind or os.fstat(self._file).st_size > self._position:
             self._finish()
         if self._suspect:
             self._rotate()
@@ -91,7 +87,7 @@ class Journal:
             self._suspect = False
 
     def commit(self, ops: Sequence[Op]) -> None:
-        """Append a transaction and make it.
+        """Append a transaction and make it; many changes of states are made a moment later.
 
         Raises:
             OSError: it could not be appended: nothing was changed; or it could not be made: then
@@ -100,18 +96,35 @@ class Journal:
         check_folders(self._files, ops)
         if self._is_behind:
             self._finish()
-        body = _ENCODE(ops)
-        record = _HEADER.pack(len(body), zlib.crc32(body)) + body
-        try:
-            write_all(self._file, record)
-        except OSError:
-            os.ftruncate(self._file, self._position)
-            raise
-        self._is_behind = True
-        apply(self._files, ops)
-        self._advance(self._position + len(record))
-        self._is_behind = False
+        if not self._lag.takes(ops):
+            self.make_all()
+        begin, end = self._position, self._append(ops)
+        if self._lag.takes(ops):
+            self._lag.add(ops, begin)
+            self._tell(self._known.made, end)
+        else:
+            self._make(ops, end, end)
         self._observe(ops)
+
+    @property
+    def lags(self) -> bool:
+        """Whether there are changes to make in a moment."""
+        return bool(self._lag)
+
+    def make_due(self) -> None:
+        """Make what has waited for its turn."""
+        due = self._lag.turn(self._position)
+        if due is not None:
+            self._make(due.changes, due.position, self._position)
+
+    def make_all(self, task_id: str | None = None) -> None:
+        """Make all changes that wait, unless those of a task are asked for and none of them waits.
+
+        Raises:
+            OSError: they could not be made; they will be, by whoever uses the store next.
+        """
+        if self._lag and (task_id is None or self._lag.holds(task_id)):
+            self._make(self._lag.take_all(), self._position, self._position)
 
     def sync(self) -> None:
         """Bring all that was committed to the disk, if the store is durable."""
@@ -127,9 +140,39 @@ class Journal:
         if self._position >= SEGMENT_BYTES:
             self._rotate()
 
-    def _advance(self, position: int) -> None:
-        self._position = position
-        self._control.write(self._segment, position)
+    def _append(self, ops: Sequence[Op]) -> int:
+        """Append a transaction; return where the journal ends then."""
+        body = _ENCODE(ops)
+        record = _HEADER.pack(len(body), zlib.crc32(body)) + body
+        try:
+            write_all(self._file, record)
+        except OSError:
+            os.ftruncate(self._file, self._position)
+            raise
+        return self._position + len(record)
+
+    def _make(self, ops: Sequence[Op], made: int, end: int) -> None:
+        """Make changes, after which the files are as the journal says up to `made`."""
+        self._is_behind = True
+        apply(self._files, ops)
+        self._tell(made, end)
+        self._is_behind = False
+
+    def _tell(self, made: int, end: int) -> None:
+        """Take note of how far this process is, where all see it."""
+        self._known = self._known._replace(made=made)
+        self._position = end
+        self._control.write(self._known, end)
+
+    def _follow(self, known: Progress) -> None:
+        """Hear what others did."""
+        while self._known.segment < known.segment:
+            self._hear(None)
+            self._next_segment(known.segment)
+        if self._position < known.made:
+            self._hear(known.made)
+        self._is_behind = self._position > known.made
+        self._known = known
 
     def _hear(self, until: int | None) -> None:
         for ops, position in _records(self._file, self._position):
@@ -140,35 +183,44 @@ class Journal:
 
     def _finish(self) -> None:
         """Make what was appended but not made; cut off what was not appended as a whole."""
-        for ops, position in _records(self._file, self._position):
+        self._lag.clear()
+        self._known = self._known._replace(finishes=self._known.finishes + 1)
+        self._tell(self._known.made, self._position)  # before the first: whose lag it is must know
+        heard = self._position
+        for ops, end in _records(self._file, self._known.made):
             apply(self._files, ops, again=True)
-            self._advance(position)
-            self._observe(ops)
+            self._tell(end, max(end, heard))
+            if end > heard:
+                self._observe(ops)
+            else:
+                self._lost()  # heard of before, but who looked at the files since saw old ones
         os.ftruncate(self._file, self._position)
         self._is_behind = False
 
     def _next_segment(self, last: int) -> None:
         os.close(self._file)
-        self._segment += 1
+        following = self._known.segment + 1
         self._position = 0
         try:
-            self._file = self._open(self._segment)
+            self._file = self._open(following)
         except FileNotFoundError:
-            self._segment = last
+            following = last
             self._file = self._open(last)
-            self._position = self._control.read()[1]
+            self._position = self._control.read().made
             self._lost()
+        self._known = self._known._replace(segment=following)
 
     def _rotate(self) -> None:
+        self.make_all()
         if self._durable:
             _data_sync(self._file)
-        number = self._segment + 1
+        number = self._known.segment + 1
         file = self._open(number, os.O_CREAT | os.O_TRUNC)
         if self._durable:
             self._files.sync(META)
         os.close(self._file)
-        self._file, self._segment = file, number
-        self._advance(0)
+        self._file, self._known = file, self._known._replace(segment=number)
+        self._tell(0, 0)
         self._sweep(number - 2)
 
     def _sweep(self, last: int) -> None:
@@ -214,79 +266,13 @@ class Journal:
                 sync_disk(file)
         finally:
             os.close(file)
-        self._control.write(following, 0)
+        self._control.write(Progress(following, 0, 0), 0)
         if numbers:
             logger.info("replayed %d journal segments of %s", len(numbers), self._files.root)
         self._delete_until(following - 1)
 
     def _open(self, number: int, flags: int = 0) -> int:
         return self._files.open_file(META, _name(number), os.O_RDWR | os.O_APPEND | flags)
-
-
-class Control:
-    """A page of memory shared by all processes: how much of the journal was made."""
-
-    def __init__(self, files: Folders) -> None:
-        file = files.open_file(META, "control", os.O_RDWR | os.O_CREAT)
-        try:
-            if os.fstat(file).st_size < mmap.PAGESIZE:
-                os.ftruncate(file, mmap.PAGESIZE)
-            _take_room(file, mmap.PAGESIZE)
-            self._page = mmap.mmap(file, mmap.PAGESIZE)
-        finally:
-            os.close(file)
-        self._boot = boot_id()
-
-    def is_current(self) -> bool:
-        """Whether it was written since the machine was started, and as a whole."""
-        magic, _, _, boot, checksum = _CHECKED.unpack_from(self._page)
-        intact = zlib.crc32(self._page[: _CONTROL.size]) == checksum
-        return bool(magic == _MAGIC and intact and boot == self._boot and any(boot))
-
-    def read(self) -> tuple[int, int]:
-        """Return the present segment, and how much of it was made."""
-        _, segment, applied, _ = _CONTROL.unpack_from(self._page)
-        return segment, applied
-
-    def write(self, segment: int, applied: int) -> None:
-        """Say how much was made."""
-        fields = _CONTROL.pack(_MAGIC, segment, applied, self._boot)
-        self._page[: _CHECKED.size] = fields + zlib.crc32(fields).to_bytes(4, "little")
-
-    def close(self) -> None:
-        """Give the memory back."""
-        self._page.close()
-
-
-class JournalProbe:
-    """Sees that somebody changed the store, for the wake-up hub."""
-
-    def __init__(self, root: Path) -> None:
-        self._files = Folders(root)
-        self._control = Control(self._files)
-
-    def version(self) -> object:
-        """Return how far the journal is."""
-        return self._control.read()
-
-    def close(self) -> None:
-        """Close the files."""
-        self._control.close()
-        self._files.close()
-
-
-def _take_room(file: int, size: int) -> None:
-    """Give the start of a file room on the disk; an OSError if it is full.
-
-    Writing to a hole through a mapping would kill the process then (SIGBUS).
-    """
-    if not hasattr(os, "posix_fallocate"):  # macOS
-        return
-    try:
-        os.posix_fallocate(file, 0, size)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # not offered by this file system
-            raise
 
 
 def _records(file: int, position: int) -> Iterator[tuple[list[Op], int]]:

@@ -282,9 +282,7 @@ class FileQueue(LocalOrElsewhere, BaseQueue):
             if dead:
                 now = utcnow()
                 await self._work(
-                    lambda unit: writes.end_leases(
-                        unit, writes.running(unit.batch.files), dead, now
-                    )
+                    lambda unit: writes.end_leases(unit, writes.running(unit.batch), dead, now)
                 )
         return dead
 
@@ -298,7 +296,9 @@ class FileQueue(LocalOrElsewhere, BaseQueue):
         """Do a job on a unit of work, the lanes of these queues loaded before."""
 
         def prepare() -> None:
-            self._view.load_lanes(self._store.files, queues or ())
+            if any(map(self._view.lacks, queues or ())):
+                self._store.make_all()
+                self._view.load_lanes(self._store.files, queues or ())
 
         def run(batch: Batch) -> R:
             batch.must_last = must_last
@@ -312,6 +312,7 @@ class FileQueue(LocalOrElsewhere, BaseQueue):
 
     async def _look(self, look: Callable[[Folders], R]) -> R:
         """Look at the folders without the lock, in a thread of its own."""
+        await self._store.run(Batch.catch_up)
 
         def run() -> R:
             try:

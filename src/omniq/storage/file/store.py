@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -16,15 +17,19 @@ from typing import Any, TypeVar, cast
 
 from omniq.exceptions import CapabilityError
 from omniq.models.finding import Finding
+from omniq.storage.file.control import META, ControlProbe
 from omniq.storage.file.doctor import folder_findings
 from omniq.storage.file.errors import translated
 from omniq.storage.file.folders import Folders
 from omniq.storage.file.jobs import Answer, Job, JobThread, StoppedError
-from omniq.storage.file.journal import META, Journal, JournalProbe
+from omniq.storage.file.journal import Journal
+from omniq.storage.file.lag import IDLE_SECONDS
 from omniq.storage.file.location import Durability, refuse_network
 from omniq.storage.file.ops import Op
 from omniq.storage.local.wake import WakeHub
 from omniq.storage.local.writelock import WriteLock
+
+logger = logging.getLogger("omniq.storage.file")
 
 R = TypeVar("R")
 
@@ -41,15 +46,20 @@ class Batch:
         after: called once the changes are made.
     """
 
-    __slots__ = ("after", "files", "final_ids", "must_last", "ops", "ready_queues")
+    __slots__ = ("_journal", "after", "files", "final_ids", "must_last", "ops", "ready_queues")
 
-    def __init__(self, files: Folders) -> None:
+    def __init__(self, files: Folders, journal: Journal) -> None:
         self.files = files
+        self._journal = journal
         self.ops: list[Op] = []
         self.ready_queues: set[str] = set()
         self.final_ids: list[str] = []
         self.must_last = True
         self.after: Callable[[], None] | None = None
+
+    def catch_up(self, task_id: str | None = None) -> None:
+        """Bring the files up to date, those of one task or all: changes may wait in the journal."""
+        self._journal.make_all(task_id)
 
 
 class View:
@@ -184,9 +194,15 @@ class FileStore:
         except BaseException:
             self._files.close()
             raise
-        self._thread = JobThread(self._serve, self._end, str(self.root))
+        self._thread = JobThread(
+            self._serve,
+            self._end,
+            str(self.root),
+            patience=lambda: IDLE_SECONDS if self._journal.lags else None,
+            at_rest=self._rest,
+        )
         if self._wakes:
-            self.hub = WakeHub(self.companion, lambda: JournalProbe(self.root))
+            self.hub = WakeHub(self.companion, lambda: ControlProbe(self.root))
 
     def _close(self) -> None:
         if self._pid != os.getpid():
@@ -201,21 +217,36 @@ class FileStore:
             if hub is not None:
                 hub.close()
 
+    def make_all(self) -> None:
+        """Bring the files up to date; for the store's thread, which does not hold the lock."""
+        if self._journal.lags:
+            with self._lock:
+                self._journal.catch_up()
+                self._journal.make_all()
+
+    def _rest(self) -> None:
+        try:
+            self.make_all()
+        except OSError as error:
+            self._view.forget()
+            logger.warning("files %s are behind their journal: %s; next time", self.root, error)
+
     def _end(self) -> None:
+        self._rest()
         self._journal.close()
         self._files.close()
         self._lock.close()
 
     def _serve(self, jobs: list[Job]) -> list[Answer]:
         refused: list[Answer] = []
-        done = Batch(self._files)
+        done = Batch(self._files, self._journal)
         done.must_last = False
         ready = [job for job in jobs if self._is_prepared(job, refused)]
         try:
             with self._lock:
                 self._journal.catch_up()
                 answers = [self._one(job, done) for job in ready]
-                self._journal.rotate_if_full()
+                self._tidy()
             if done.must_last:
                 self._journal.sync()
         except Exception as error:  # noqa: BLE001 - handed to the callers
@@ -225,6 +256,15 @@ class FileStore:
         if self.hub is not None:
             self.hub.announce(done.ready_queues, done.final_ids)
         return refused + answers
+
+    def _tidy(self) -> None:
+        """Do what has waited. What fails here is in the journal, and done by who comes next."""
+        try:
+            self._journal.make_due()
+            self._journal.rotate_if_full()
+        except OSError as error:
+            self._view.forget()
+            logger.warning("files %s are behind their journal: %s; next time", self.root, error)
 
     def _is_prepared(self, job: Job, refused: list[Answer]) -> bool:
         """Prepare a job; answer it if that fails."""
@@ -237,7 +277,7 @@ class FileStore:
         return True
 
     def _one(self, job: Job, done: Batch) -> Answer:
-        batch = Batch(self._files)
+        batch = Batch(self._files, self._journal)
         try:
             result = job.run(batch)
         except Exception as error:  # noqa: BLE001 - handed to the caller

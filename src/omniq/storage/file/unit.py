@@ -99,6 +99,7 @@ class Unit:
 
     def _read(self, task_id: str) -> Stored | None:
         try:
+            self.batch.catch_up(task_id)
             text = self.batch.files.read(INDEX, task_id + SUFFIX)
             return None if text is None else read_record(task_id, text)
         except (SerializationError, OSError) as error:

@@ -10,7 +10,7 @@ from omniq.storage.file.folders import Folders
 from omniq.storage.file.lanes import Lane
 from omniq.storage.file.listing import Listing
 from omniq.storage.file.ops import INDEX, SUFFIX, Drop, Op, Put, TaskWrite
-from omniq.storage.file.store import View
+from omniq.storage.file.store import Batch, View
 
 PAUSED = ".paused"
 KEYS = ".keys"
@@ -30,12 +30,12 @@ class TaskView(View):
         self._has_children: bool | None = None
 
     def load_lanes(self, files: Folders, queues: Iterable[str]) -> None:
-        """Look at the folders of queues not looked at before. Needs no lock.
+        """Look at the folders of queues not looked at before. Needs no lock, but files up to date.
 
         A task that arrives meanwhile is observed with the next catching up.
         """
         for queue in queues:
-            if queue not in self._lanes:
+            if self.lacks(queue):
                 lane = Lane()
                 lane.load(
                     (_stem(name) for name in files.names(f"{queue}/{_PENDING}") if _is_task(name)),
@@ -48,14 +48,20 @@ class TaskView(View):
                 )
                 self._lanes[queue] = lane
 
+    def lacks(self, queue: str) -> bool:
+        """Whether the folders of a queue must be looked at."""
+        return queue not in self._lanes
+
     def load_listing(self, files: Folders) -> None:
         """Look at all ids, if that was not done lately. Needs no lock, as `load_lanes`."""
         if not self.listing.is_loaded:
             self.listing.load(_stem(name) for name in files.names(INDEX) if _is_task(name))
 
-    def lane(self, files: Folders, queue: str) -> Lane:
+    def lane(self, batch: Batch, queue: str) -> Lane:
         """Return the lane of a queue."""
-        self.load_lanes(files, [queue])  # again, if it was forgotten since
+        if self.lacks(queue):  # it was forgotten since
+            batch.catch_up()
+            self.load_lanes(batch.files, [queue])
         return self._lanes[queue]
 
     def paused(self, files: Folders) -> set[str]:
