@@ -1,6 +1,7 @@
 """A process that is killed at a chosen step of its work on files; run by test_file_crashes.
 
-python file_steps.py walk <folder>          once for each step, each time on a store of its own
+python file_steps.py walk <folder> [many]   once for each step, each time on a store of its own;
+                                            with `many`, changes wait to be made together
 python file_steps.py drain <folder> <name>  claim and complete tasks until there are none
 """
 
@@ -18,6 +19,7 @@ from omniq.backend.file import FileBackend
 from omniq.ids import new_token
 from omniq.models.result import TaskResult
 from omniq.models.task import Task
+from omniq.storage.file import lag
 
 STEPS = ("open", "write", "rename", "link", "unlink", "utime", "ftruncate", "mkdir", "fdatasync")
 MOST_STEPS = 400
@@ -85,7 +87,7 @@ async def drain(folder: Path, name: str) -> None:
         queue = backend.get_task_queue()
         with Path(f"{folder}.{name}.ran").open("a") as log:  # noqa: ASYNC230 - its own process
             while tasks := await queue.claim(
-                ["default"], worker_id=name, lease_token=new_token(), limit=7
+                ["default"], worker_id=name, lease_token=new_token(), limit=15
             ):
                 log.writelines(f"{task.id}\n" for task in tasks)
                 await asyncio.gather(*(queue.complete(task) for task in tasks))
@@ -93,6 +95,8 @@ async def drain(folder: Path, name: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "walk":
+        if sys.argv[3:] == ["many"]:
+            lag.MANY = 1
         walk(Path(sys.argv[2]))
     else:
         asyncio.run(drain(Path(sys.argv[2]), sys.argv[3]))

@@ -71,9 +71,12 @@ async def run_all(backend: FileBackend, *, done: bool) -> None:
     assert await queue.enqueue(Task(func="next", unique_key="only-one", id="next")) == "next"
 
 
-async def test_killed_at_any_step_nothing_is_lost_or_half_done(tmp_path: Path) -> None:
-    """A process may die between any two changes of a file."""
-    subprocess.run([sys.executable, SCRIPT, "walk", str(tmp_path)], check=True, timeout=100)
+@pytest.mark.parametrize("how", [[], ["many"]], ids=["at once", "a moment later"])
+async def test_killed_at_any_step_nothing_is_lost_or_half_done(
+    how: list[str], tmp_path: Path
+) -> None:
+    """A process may die between any two changes of a file, and before those that wait."""
+    subprocess.run([sys.executable, SCRIPT, "walk", str(tmp_path), *how], check=True, timeout=100)
 
     logs = sorted(tmp_path.glob("*.log"))
     folders = sorted(path for path in tmp_path.iterdir() if path.is_dir())
