@@ -143,6 +143,8 @@ async def test_a_queue_is_looked_at_anew_with_what_waits(tmp_path: Path) -> None
     async with FileQueue(tmp_path) as queue:
         await fill(queue)
         tasks = await claim(queue)
+        await queue.counts()
+        assert shown(tmp_path) == {"running": NUMBER}
         released = [
             Change(task, lifecycle.settle(task, lifecycle.Released(), utcnow())) for task in tasks
         ]
