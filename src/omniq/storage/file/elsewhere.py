@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from omniq.storage.component import Component
-from omniq.storage.file.journal import META
+from omniq.storage.file.control import META
 from omniq.storage.file.location import locate
 
 
