@@ -17,7 +17,7 @@ from omniq.clock import utcnow
 from omniq.ids import new_token
 from omniq.models.task import Task, TaskStatus
 from omniq.storage.file import FileQueue, lag, store
-from omniq.storage.taskstore import Change
+from omniq.storage.values import Change
 from omniq.testing.waiting import wait_until
 from tests.integration.file_steps import kill_at
 
@@ -149,7 +149,7 @@ async def test_a_queue_is_looked_at_anew_with_what_waits(tmp_path: Path) -> None
             Change(task, lifecycle.settle(task, lifecycle.Released(), utcnow())) for task in tasks
         ]
         assert all(await queue.swap(released))
-        queue._view.forget()
+        queue._view.forget()  # pyright: ignore[reportPrivateUsage]
 
         assert [task.id for task in await claim(queue)] == IDS
 
