@@ -68,14 +68,15 @@ def beside(backend: PostgresBackend, **options: Any) -> PostgresBackend:
 async def test_what_cannot_be_opened_says_why(
     url: str, kind: type[StorageError], says: str
 ) -> None:
-    """One typed error at connect, and no hang."""
+    """One typed error at connect, no hang, and nothing left under way."""
     server = postgres_url().rpartition("/")[0]
     queue = PostgresQueue(url.format(server=server), schema=schema())
 
     async with asyncio.timeout(5):
         with pytest.raises(kind, match=says):
             await queue.connect()
-    await queue.disconnect()
+
+    assert [one for one in asyncio.all_tasks() if one.get_name().startswith("omniq-")] == []
 
 
 async def test_a_wrong_password_and_a_replica_are_told_at_connect() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Unpack
 
 from omniq.blocking import run_soon
 from omniq.clock import as_utc
-from omniq.exceptions import ConfigError, StorageUnavailableError
+from omniq.exceptions import ConfigError, OmniQError, StorageUnavailableError
 from omniq.ids import new_token
 from omniq.models.finding import Finding, fine, risk
 from omniq.storage.postgres.client import PLANS, Client, keep_alive, transaction
@@ -123,11 +123,13 @@ class Database:
         """Check server and schema (once), and count `owner` among the users. Idempotent."""
         self._leave_parent()
         if not self._is_checked:
-            await self.run(
-                lambda connection: ensure_schema(connection, self.tables, migrate=self._migrate),
-                seconds=LONG_COMMAND_SECONDS,
-            )
-            await self.identify()
+            ensure = functools.partial(ensure_schema, names=self.tables, migrate=self._migrate)
+            try:
+                await self.run(ensure, seconds=LONG_COMMAND_SECONDS)
+                await self.identify()
+            except OmniQError:
+                await self.close(owner)  # nothing is left half open
+                raise
             self._is_checked = True
         self._owners.add(id(owner))
 
