@@ -82,6 +82,12 @@ WAYS: dict[str, tuple[str | None, str, dict[str, str], list[str]]] = {
         {"OMNIQ_URL": ""},
         ["OMNIQ_URL: is empty", "is the variable it is made from unset?", "leave it out"],
     ),
+    "a secret that ends in a line break": (
+        None,
+        "",
+        {"OMNIQ_URL": "sqlite:///q.db\n"},
+        ["error: OMNIQ_URL: url: begins or ends with a blank or line break"],
+    ),
     "a variable nobody replaced": (
         None,
         "",

@@ -330,6 +330,8 @@ def _url_problems(backend_type: object, url: object) -> Iterator[tuple[str, str]
         yield "url", "is empty; is the variable it is made from unset?"
     elif "${" in url:
         yield "url", "holds '${', a variable that nothing has replaced by its value"
+    elif url != url.strip() or not url.isprintable():
+        yield "url", "begins or ends with a blank or line break, or holds one; write it without"
     elif isinstance(backend_type, str) and "://" in url:
         found = canonical(url.partition("://")[0])
         if _is_known(canonical(backend_type)) and found != canonical(backend_type):

@@ -10,6 +10,9 @@ class MemoryComponent:
 
     capabilities = Capabilities(durable=False, shared=False, wakes=True)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     @property
     def store_name(self) -> str:
         """See `Component.store_name`."""
