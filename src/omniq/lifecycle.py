@@ -17,6 +17,7 @@ from typing import Protocol
 
 import msgspec
 
+from omniq.models.checks import storable_text
 from omniq.models.result import ErrorInfo
 from omniq.models.task import DAMAGED, Task, TaskStatus, copied, exception_name
 from omniq.retry import NO_RETRY, allows_retry, delay_before_retry, names_of
@@ -149,12 +150,8 @@ def said(thing: object) -> str:
 
 
 def clean_text(text: str, limit: int = ERROR_TEXT_LIMIT) -> str:
-    """Return a text every store can hold: of bounded length, NUL and half characters escaped.
-
-    File names that are no Unicode carry lone surrogates into error messages.
-    """
-    text = text[:limit].replace("\0", "\\0")
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Return a text every store can hold, of bounded length."""
+    return storable_text(text[:limit])
 
 
 def verdict_on_claim(task: Task, now: datetime) -> Outcome | None:

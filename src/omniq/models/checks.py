@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from enum import Enum
 from operator import attrgetter
@@ -13,7 +14,7 @@ from omniq.clock import LONGEST_DELAY, check_moment, check_seconds, utcnow
 from omniq.exceptions import ValidationError
 from omniq.ids import check_func, check_key, check_name
 from omniq.models.event import EventType, TaskEvent
-from omniq.models.result import TaskResult
+from omniq.models.result import ErrorInfo, ResultStatus, TaskResult
 from omniq.models.task import RetryPolicy, Task, TaskStatus
 
 E = TypeVar("E", bound=Enum)
@@ -23,6 +24,11 @@ MAX_RETRIES = 10_000
 _MOMENTS = ("run_at", "expires_at", "due_at", "started_at", "finished_at")
 _NO_MOMENTS = (None,) * len(_MOMENTS)
 _moments_of = attrgetter(*_MOMENTS)
+_COUNTS = ("attempt", "claim_count", "lost_leases", "waiting_for")
+_LARGEST_COUNT = 2**31 - 1
+_STATE = (*_COUNTS, "lease_token", "worker_id", "cancel_requested", "progress", "error")
+_FRESH = (0, 0, 0, 0, None, None, False, None, None)
+_state_of = attrgetter(*_STATE)
 
 
 def checked_task(task: Task) -> Task:
@@ -45,6 +51,8 @@ def checked_task(task: Task) -> Task:
     if task.metadata or type(task.metadata) is not dict:
         check_mapping("metadata", task.metadata)
     _check_options(task)
+    if _state_of(task) != _FRESH:
+        changes |= _checked_state(task)
     if task.depends_on:
         changes["depends_on"] = checked_parents(task)
     if type(task.status) is not TaskStatus:
@@ -70,6 +78,44 @@ def _changed_moments(task: Task) -> dict[str, Any]:
     if run_at is not None and run_at - utcnow() > LONGEST_DELAY:
         raise ValidationError("run_at", f"{run_at:%Y-%m-%d} is over ten years ahead")
     return changed
+
+
+def _checked_state(task: Task) -> dict[str, Any]:
+    """Check what changes of a task in its life; return what must be stored in another form.
+
+    A state that a store takes and nobody can read would stand in the way of all others.
+    """
+    for name in _COUNTS:
+        _check_count(name, getattr(task, name))
+    for name in ("lease_token", "worker_id"):
+        if getattr(task, name) is not None:
+            check_name(name, getattr(task, name))
+    if type(task.cancel_requested) is not bool:
+        raise ValidationError("cancel_requested", f"{task.cancel_requested!r:.80} is no bool")
+    if task.progress is not None and not _is_finite(task.progress):
+        raise ValidationError("progress", f"{task.progress!r:.80} is no finite number")
+    if task.error is None:
+        return {}
+    if not isinstance(task.error, str):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
+        raise ValidationError("error", f"expected a text, got {type(task.error).__name__}")
+    return {"error": storable_text(task.error)}
+
+
+def _check_count(field: str, number: object) -> None:
+    if type(number) is not int or abs(number) > _LARGEST_COUNT:
+        raise ValidationError(field, f"{number!r:.80} is no modest integer")
+
+
+def storable_text(text: str) -> str:
+    """Return a text every store can hold: NUL and half characters escaped.
+
+    File names that are no Unicode carry lone surrogates into error messages.
+    """
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+
+
+def _is_finite(number: object) -> bool:
+    return type(number) in (int, float) and math.isfinite(cast("float", number))
 
 
 def _args_as_tuple(args: object) -> tuple[Any, ...]:
@@ -162,11 +208,28 @@ def checked_result(result: TaskResult) -> TaskResult:
     if not isinstance(result, TaskResult):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
         raise ValidationError("result", f"expected a TaskResult, got {type(result).__name__}")
     check_name("task_id", result.task_id)
+    _check_count("claim_count", result.claim_count)
+    _check_count("attempt", result.attempt)
+    if result.worker_id is not None:
+        check_name("worker_id", result.worker_id)
+    if result.error is not None:
+        _check_error(result.error)
+    if type(result.status) is not ResultStatus:
+        status = read_choice("status", ResultStatus, result.status)
+        result = msgspec.structs.replace(result, status=status)
     stored_at = check_moment("stored_at", result.stored_at)
     expires_at = moment_or_none("expires_at", result.expires_at)
     if stored_at is result.stored_at and expires_at is result.expires_at:
         return result
     return msgspec.structs.replace(result, stored_at=stored_at, expires_at=expires_at)
+
+
+def _check_error(error: object) -> None:
+    if not isinstance(error, ErrorInfo):
+        raise ValidationError("error", f"expected an ErrorInfo, got {type(error).__name__}")
+    for name in error.__struct_fields__:
+        if type(getattr(error, name)) is not str:
+            raise ValidationError(f"error.{name}", "expected a text")
 
 
 def checked_event(event: TaskEvent) -> TaskEvent:

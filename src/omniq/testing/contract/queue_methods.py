@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from omniq import lifecycle
 from omniq.clock import utcnow
-from omniq.exceptions import NotFoundError, StaleTaskError
+from omniq.exceptions import NotFoundError, StaleTaskError, ValidationError
 from omniq.models.task import TaskStatus
 from omniq.storage.base import BaseQueue
 from omniq.testing.contract.samples import (
@@ -17,12 +19,26 @@ from omniq.testing.contract.samples import (
     claim,
     claim_one,
     end,
+    everything,
     ids,
     insert,
     make_task,
     running,
     status_of,
     stored,
+)
+
+BAD_STATES: tuple[tuple[str, Any], ...] = (
+    ("attempt", "one"),
+    ("attempt", 2**31),
+    ("claim_count", None),
+    ("lost_leases", 1.5),
+    ("waiting_for", True),
+    ("lease_token", "a b"),
+    ("worker_id", 7),
+    ("cancel_requested", "no"),
+    ("progress", float("nan")),
+    ("error", ValueError("no text")),
 )
 
 
@@ -168,6 +184,29 @@ class ControlContract:
         assert after.due_at == at(60)
         assert ids(await claim(queue, now=at(59))) == []
         assert ids(await claim(queue, now=at(60))) == ["a"]
+
+    async def test_a_state_nobody_could_read_is_refused(self, queue: BaseQueue) -> None:
+        """Stored, it would stand in the way of all other tasks."""
+        await insert(queue, make_task("a"), make_task("b"))
+        for name, value in BAD_STATES:
+            task = await stored(queue, "a")
+            setattr(task, name, value)
+            with pytest.raises(ValidationError, match=name):
+                await queue.update_task(task)
+            with pytest.raises(ValidationError, match=name):
+                await queue.enqueue(make_task("new", **{name: value}))
+
+        assert ids(await everything(queue)) == ["a", "b"]
+
+    async def test_an_error_may_hold_any_text(self, queue: BaseQueue) -> None:
+        """A file name that is no Unicode, and NUL; shown so that every store can hold it."""
+        await insert(queue, make_task("a"))
+        task = await stored(queue, "a")
+        task.error = "no file \ud800\0"
+
+        await queue.update_task(task)
+
+        assert (await stored(queue, "a")).error == r"no file \ud800\0"
 
     async def test_update_task_reads_what_people_write(self, queue: BaseQueue) -> None:
         """A status as text; and refuses what is none."""

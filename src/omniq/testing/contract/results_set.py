@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,7 +15,7 @@ from omniq.exceptions import (
     SerializationError,
     ValidationError,
 )
-from omniq.models.result import ResultStatus
+from omniq.models.result import ErrorInfo, ResultStatus
 from omniq.serialization import MAX_RESULT_BYTES
 from omniq.storage.base import BaseResultStorage
 from omniq.testing.contract.results_samples import FAILURE, hence, make_result, names
@@ -87,6 +87,26 @@ class StoringContract:
         """Nothing of the batch is stored."""
         with pytest.raises(SerializationError):
             await results.set_many([make_result("a", 1), make_result("b", UNSTORABLE[kind])])
+
+        assert await names(results) == []
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("claim_count", "one"),
+            ("attempt", 2**31),
+            ("worker_id", 7),
+            ("status", "half"),
+            ("error", "a text"),
+            ("error", ErrorInfo("E", cast("str", 5))),
+        ],
+    )
+    async def test_a_result_nobody_could_read_stops_the_whole_call(
+        self, results: BaseResultStorage, name: str, value: Any
+    ) -> None:
+        """Stored, it would stand in the way of all others."""
+        with pytest.raises(ValidationError, match=name):
+            await results.set_many([make_result("a", 1), make_result("b", **{name: value})])
 
         assert await names(results) == []
 
