@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Awaitable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -29,6 +31,8 @@ LOOK_AHEAD = 100_000
 """So many ready tasks of a queue are kept in memory at most; order is exact among them."""
 WIDEST_SPREAD = 8
 CROWD = 8
+CATCH_UP_SECONDS = 5.0
+"""Leases that were lost at the same time were most likely lost by the same death."""
 PATIENCE = 3
 """So many refused at once, or in so many turns, come from others who claim at this moment."""
 
@@ -62,6 +66,7 @@ class Claims:
         self._spread = 1
         self._paused: set[str] = set()
         self._met = ""
+        self._caught_up_at = -math.inf
 
     async def claim(self, wish: Wish) -> list[Task]:
         """Lease tasks; return them in the order they are to run.
@@ -77,6 +82,8 @@ class Claims:
                 tried = await self._believed(chosen, wish.now)
                 tasks = await self._take(wish, tried, open_queues)
                 taken += tasks
+                if any(map(_has_lost_its_lease, tried)) and self._was_long_ago():
+                    await self._catch_up()
                 got = {task.id for task in tasks}
                 refused = [record for record in tried if record.place.task_id not in got]
                 was_all = len(chosen) < left
@@ -101,6 +108,7 @@ class Claims:
             run_id = await self._shelf.run_id()
             if run_id != self._met:
                 await self._shelf.mend()
+                await self._catch_up()
                 self._met = run_id
             await self._take_in(queues)
             open_queues = [queue for queue in queues if queue not in self._paused]
@@ -167,6 +175,14 @@ class Claims:
             )
             for record in chosen
         ]
+
+    def _was_long_ago(self) -> bool:
+        return time.monotonic() - self._caught_up_at > CATCH_UP_SECONDS
+
+    async def _catch_up(self) -> None:
+        """Tell of the ends of which the dead could not."""
+        self._caught_up_at = time.monotonic()
+        await self._dependants.catch_up(utcnow())
 
     async def _take_in(self, queues: Sequence[str]) -> None:
         """Read what arrived since the last look: one round trip, unless it is a great deal.
@@ -271,6 +287,10 @@ class Claims:
             pattern = self._shelf.places.some(READY, queue=queue)
             lane = self._lanes[queue] = Lane(Line(), self._shelf.stream.cursor(pattern))
         return lane
+
+
+def _has_lost_its_lease(record: Record) -> bool:
+    return record.head.status == TaskStatus.RUNNING.value
 
 
 def _got_all(lanes: Sequence[Lane], looked: Look) -> bool:

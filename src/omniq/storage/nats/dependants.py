@@ -1,13 +1,14 @@
 """Telling tasks that their parents are final.
 
 A parent's end and the news of it are two steps. Should the one who made the first not live to make
-the second, the waiting task asks by itself after a while: the server puts it among the ready ones,
-and whoever claims there next looks after it.
+the second, the edges to its children are still there. Whoever starts to claim, or claims a task
+whose lease was lost, looks through them. Failing that, the waiting task asks by itself after a
+while: the server puts it among the ready ones, and whoever claims there next looks after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from omniq import lifecycle
@@ -17,6 +18,10 @@ from omniq.storage.nats.cursor import PAGE
 from omniq.storage.nats.records import Head, Record, bare_task, head_after
 from omniq.storage.nats.shelf import Shelf
 from omniq.storage.nats.signals import Signals
+
+EDGES_LOOKED_AT = 20_000
+"""With more, looking through them takes too long: those who wait ask by themselves."""
+PARENTS_AT_ONCE = 500
 
 
 class Dependants:
@@ -42,17 +47,23 @@ class Dependants:
             await self._shelf.stream.delete([edge.sequence for edge in edges if edge.sequence])
             finished = final_of(moved)
 
+    async def catch_up(self, now: datetime) -> None:
+        """Tell of ends whose writer died before it could; one short question where nobody waits.
+
+        Somebody who is about to tell of them is not disturbed: a task hears of each end once.
+        """
+        places, stream = self._shelf.places, self._shelf.stream
+        (edges,) = await stream.count([places.edges()])
+        if not 0 < edges <= EDGES_LOOKED_AT:
+            return
+        parents = sorted({places.parent_of(one) for one in await stream.subjects(places.edges())})
+        for start in range(0, len(parents), PARENTS_AT_ONCE):
+            asked = parents[start : start + PARENTS_AT_ONCE]
+            await self.settle(await self._over(asked), now)
+
     async def look_after(self, waiting: Sequence[Record], now: datetime) -> None:
         """See what became of the parents of tasks that have waited long."""
-        parents = {parent for record in waiting for parent in record.head.parents}
-        found = await self._shelf.read(sorted(parents))
-        statuses = {
-            parent: TaskStatus(found[parent].head.status)
-            if parent in found
-            else TaskStatus.CANCELLED
-            for parent in parents
-        }
-        over = {parent: status for parent, status in statuses.items() if status.is_final}
+        over = await self._over({parent for record in waiting for parent in record.head.parents})
 
         def change(record: Record) -> Head | None:
             if record.head.status != TaskStatus.WAITING.value:
@@ -61,6 +72,18 @@ class Dependants:
 
         ids = [record.place.task_id for record in waiting]
         await self.settle(final_of(await self._shelf.update(ids, change)), now)
+
+    async def _over(self, parents: Iterable[str]) -> dict[str, TaskStatus]:
+        """Return those of these parents that are final, with their statuses; gone is cancelled."""
+        asked = sorted(parents)
+        found = await self._shelf.read(asked)
+        statuses = {
+            parent: TaskStatus(found[parent].head.status)
+            if parent in found
+            else TaskStatus.CANCELLED
+            for parent in asked
+        }
+        return {parent: status for parent, status in statuses.items() if status.is_final}
 
     async def _tell(
         self, children: Sequence[str], finished: Mapping[str, TaskStatus], now: datetime

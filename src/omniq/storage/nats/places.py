@@ -129,6 +129,10 @@ class Places:
         """Return the subject that says that a child waits for a parent."""
         return f"{self.base}.e.{token(parent_id)}.{token(child_id)}"
 
+    def parent_of(self, edge: str) -> str:
+        """Return the parent in the subject of an edge."""
+        return untoken(edge.split(".")[-2])
+
     def edges(self, parent_id: str | None = None) -> str:
         """Return the pattern of the edges of a parent, or of all."""
         return f"{self.base}.e.{'*' if parent_id is None else token(parent_id)}.*"
