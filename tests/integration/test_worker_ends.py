@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -186,6 +187,21 @@ async def test_a_thread_that_was_given_back_ends_without_a_word(app: OmniQ) -> N
 
     assert worker.counts[EventType.LEASE_LOST] == 0
     assert await events_of(app, handle.id) == ["ENQUEUED", "STARTED", "RELEASED"]
+
+
+async def test_a_worker_can_be_stopped_while_it_cannot_connect() -> None:
+    """Ctrl-C at a server that says nothing: at once, not when the last deadline has passed."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        worker = Worker(OmniQ(f"redis://{place}?timeout_seconds=60&connect_timeout_seconds=60"))
+        working = asyncio.create_task(worker.run())
+        connection, _ = await asyncio.get_running_loop().sock_accept(silent)
+        with connection:
+            worker.stop()
+            await asyncio.wait_for(working, 20)
+
+    await worker.app.disconnect()
 
 
 async def test_progress_is_written_with_the_heartbeat(app: OmniQ, working: Working) -> None:

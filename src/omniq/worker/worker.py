@@ -120,7 +120,9 @@ class Worker:
         self._loop, self._stops_asked = asyncio.get_running_loop(), 0
         self._stop, self._force, self._freed = asyncio.Event(), asyncio.Event(), asyncio.Event()
         try:
-            await self.app.connect()
+            await first_of(self.app.connect(), self._stop.wait())
+            if self._stop.is_set():  # before anything was begun
+                return
             await self.app.save_schedules()
             await self._queue.announce(self.id)
             await self._work()
