@@ -94,6 +94,24 @@ def test_a_long_text_goes_on_beside_its_name(shop: Path) -> None:
     assert max(map(len, lines)) <= 80
 
 
+def test_output_that_cannot_be_written_is_one_line(shop: Path) -> None:
+    """A report on a full disk: exit code 1, and no traceback."""
+    command = [sys.executable, "-m", "omniq", "tasks", "list"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=shop)
+
+    assert done.returncode == 1
+    assert done.stderr == "error: [Errno 28] No space left on device\n"
+
+
+def test_closed_output_is_no_error(shop: Path) -> None:
+    """As by `>&-` in a shell: only the exit code is wanted."""
+    script = f"exec {sys.executable} -m omniq tasks list >&-"
+    done = subprocess.run(["sh", "-c", script], stderr=subprocess.PIPE, text=True, cwd=shop)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_in_a_pipe_nothing_is_cut_and_no_line_ends_in_blanks(shop: Path) -> None:
     """For `grep` and `awk`."""
     lines = in_pipe(shop, "tasks", "list") + in_pipe(shop, "queues")

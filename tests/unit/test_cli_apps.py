@@ -186,3 +186,35 @@ def test_a_bad_target_of_a_migration_is_told_as_such(
     assert execute(["migrate", "sqlite:///jobs.db", "mysql://h"]) == 2
 
     assert "error: the target: url: there is no backend type" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (["queues", "paus", "mail"], '"paus" is no command or argument of "omniq queues"'),
+        (["tasks", "list", "mail"], '"mail" is no command or argument of "omniq tasks list"'),
+        (["status", "--nosuch"], "Unknown option: --nosuch"),
+    ],
+    ids=" ".join,
+)
+def test_a_word_too_many_is_named_with_the_command_that_does_not_take_it(
+    line: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A misspelt command below another one, mostly."""
+    assert execute(line) == 2
+
+    assert problem in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_a_list_that_ends_at_its_limit_says_so(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The oldest come first, so what was just enqueued would be missed."""
+    with OmniQ("sqlite:///omniq.db") as app:
+        app.enqueue_sync("elsewhere")
+        app.enqueue_sync("elsewhere")
+
+    assert execute(["tasks", "list", "--limit", "2"]) == 0
+    assert "the oldest 2; there may be more: see --limit" in capsys.readouterr().err
+    assert execute(["tasks", "list"]) == 0
+    assert capsys.readouterr().err == ""

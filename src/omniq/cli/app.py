@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version as distribution_version
+from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, CycloptsPanel, Parameter, UnusedCliTokensError
+from rich.console import Console
 
 from omniq.cli import (
     completion,
@@ -74,19 +77,37 @@ def version(
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run a command line and exit; see `omniq.cli.exits` for the codes."""
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison] - closed by the shell
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the end
     sys.exit(execute(arguments))
 
 
 def execute(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; return its exit code."""
     try:
-        result = cli(arguments, exit_on_error=False, print_error=True)
+        result = cli(arguments, exit_on_error=False, print_error=False)
     except (OmniQError, KeyboardInterrupt) as error:
         if isinstance(error, OmniQError):
             tell_error(str(error))
         return exit_code(error)
+    except OSError as error:  # of standard output most likely: the disk is full
+        tell_error(str(error))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what could not be written is given up
+        return Exit.FAILED
     except SystemExit as error:
         return int(error.code or 0)
-    except CycloptsError:
+    except CycloptsError as error:
+        Console(stderr=True).print(CycloptsPanel(_misused(error)))
         return Exit.USAGE
     return int(result or 0)
+
+
+def _misused(error: CycloptsError) -> CycloptsError | str:
+    """Return what to tell of a command line that is wrong."""
+    if not isinstance(error, UnusedCliTokensError) or not error.unused_tokens:
+        return error
+    command = " ".join(("omniq", *(error.command_chain or ())))
+    return (
+        f'"{error.unused_tokens[0]}" is no command or argument of "{command}"; '
+        f'see "{command} --help".'
+    )

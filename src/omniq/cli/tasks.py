@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json as stdlib_json
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -99,6 +100,10 @@ def list_tasks(
         ),
         empty="no tasks",
     )
+    if len(found) == limit:
+        sys.stderr.write(
+            f"the oldest {limit:,}; there may be more: see --limit, --status, --queue\n"
+        )
 
 
 @tasks.command
