@@ -94,11 +94,7 @@ def _checked_state(task: Task) -> dict[str, Any]:
         raise ValidationError("cancel_requested", f"{task.cancel_requested!r:.80} is no bool")
     if task.progress is not None and not _is_finite(task.progress):
         raise ValidationError("progress", f"{task.progress!r:.80} is no finite number")
-    if task.error is None:
-        return {}
-    if not isinstance(task.error, str):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
-        raise ValidationError("error", f"expected a text, got {type(task.error).__name__}")
-    return {"error": storable_text(task.error)}
+    return {"error": _checked_text("error", task.error)}
 
 
 def _check_count(field: str, number: object) -> None:
@@ -238,14 +234,30 @@ def checked_event(event: TaskEvent) -> TaskEvent:
         raise ValidationError("event", f"expected a TaskEvent, got {type(event).__name__}")
     check_name("task_id", event.task_id)
     kind = event.event_type
-    if type(kind) is not EventType and not (0 < len(kind) <= 128 and kind.isprintable()):
+    if type(kind) is not EventType and not _is_word(kind):
         raise ValidationError("event_type", "use 1 to 128 printable characters")
     if event.details:
         check_mapping("details", event.details)
     timestamp = check_moment("timestamp", event.timestamp)
-    if timestamp is event.timestamp:
+    message = _checked_text("message", event.message)
+    worker_id = _checked_text("worker_id", event.worker_id)
+    kept = (event.timestamp, event.message, event.worker_id)
+    if timestamp is kept[0] and message is kept[1] and worker_id is kept[2]:
         return event
-    return msgspec.structs.replace(event, timestamp=timestamp)
+    return msgspec.structs.replace(event, timestamp=timestamp, message=message, worker_id=worker_id)
+
+
+def _is_word(kind: object) -> bool:
+    return isinstance(kind, str) and 0 < len(kind) <= 128 and kind.isprintable()
+
+
+def _checked_text(field: str, text: object) -> str | None:
+    """Return a text that may be left out as every store can hold it. Raises ValidationError."""
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise ValidationError(field, f"expected a text, got {type(text).__name__}")
+    return text if text.isascii() and "\0" not in text else storable_text(text)
 
 
 def read_choice(field: str, kind: type[E], value: E | str) -> E:

@@ -152,6 +152,22 @@ class AppendContract:
 
         assert await events.get_all_events() == [make_event(details={"k": [1]})]
 
+    @pytest.mark.parametrize(("name", "value"), [("message", 5), ("worker_id", b"w")])
+    async def test_an_event_nobody_could_read_stops_the_whole_call(
+        self, events: BaseEventStorage, name: str, value: Any
+    ) -> None:
+        """Stored, it would stand in the way of all others."""
+        with pytest.raises(ValidationError, match=name):
+            await events.append([make_event("a"), make_event("a", **{name: value})])
+
+        assert await events.get_all_events() == []
+
+    async def test_a_message_may_hold_any_text(self, events: BaseEventStorage) -> None:
+        """A file name that is no Unicode, and NUL; shown so that every store can hold it."""
+        await events.append([make_event("a", message="no file \ud800\0")])
+
+        assert messages(await events.get_events("a")) == [r"no file \ud800\0"]
+
     async def test_events_that_are_alike_are_all_stored(self, events: BaseEventStorage) -> None:
         """Nobody said that something happens only once."""
         event = make_event("a", message="again")
