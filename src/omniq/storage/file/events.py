@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,12 @@ class FileEventStorage(LocalOrElsewhere, BaseEventStorage):
 
 
 def _day(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y/%m/%d")
+    return _folder(moment.astimezone(UTC).toordinal())
+
+
+@lru_cache(maxsize=8)
+def _folder(day: int) -> str:
+    return date.fromordinal(day).strftime("%Y/%m/%d")
 
 
 def _moment(event: TaskEvent) -> datetime:
