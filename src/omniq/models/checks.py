@@ -206,8 +206,10 @@ def checked_result(result: TaskResult) -> TaskResult:
     check_name("task_id", result.task_id)
     _check_count("claim_count", result.claim_count)
     _check_count("attempt", result.attempt)
-    if result.worker_id is not None:
-        check_name("worker_id", result.worker_id)
+    if result.worker_id is not None and type(result.worker_id) is not str:  # pyright: ignore[reportUnnecessaryComparison] - user input
+        raise ValidationError(
+            "worker_id", f"expected a text, got {type(result.worker_id).__name__}"
+        )
     if result.error is not None:
         _check_error(result.error)
     if type(result.status) is not ResultStatus:

@@ -357,7 +357,7 @@ class Worker:
             self._end(run, lifecycle.Released("the worker stopped"))
 
     async def _wait_for_stopped(self, pending: set[asyncio.Task[Any]]) -> None:
-        """Wait for interrupted tasks; a thread stuck in C code is left to its lease after 1 s."""
+        """Wait for interrupted tasks; those of threads stuck in C code are given back after 1 s."""
         pending = {runner for runner in pending if not runner.done()}
         if not pending:
             return
