@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from omniq.backend.redis import RedisBackend
 from omniq.clock import utcnow
-from omniq.exceptions import StorageError, StorageUnavailableError
+from omniq.exceptions import SchemaError, StorageError, StorageUnavailableError
 from omniq.models import Task, TaskEvent, TaskResult
 from omniq.storage.redis import RedisQueue, RedisResultStorage, RedisServer
 from tests.servers.debian import Program
@@ -167,6 +167,18 @@ class TestKeys:
 
         assert [one.id for one in claimed] == ["b", "c"]
         assert "omniq.damaged" in claimed[0].metadata
+
+    async def test_a_record_that_cannot_be_read_is_an_error_of_the_store(
+        self, backend: RedisBackend
+    ) -> None:
+        """A worker of an older version goes on trying, and says which task it is about."""
+        queue = backend.get_task_queue()
+        await queue.enqueue(task(id="odd"))
+        server = backend.server
+        await server.call("HSET", server.key("tasks"), "odd", b"\x91\x01")
+
+        with pytest.raises(SchemaError, match="task odd cannot be read"):
+            await queue.get_task("odd")
 
 
 class TestDurability:

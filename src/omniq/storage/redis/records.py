@@ -9,7 +9,7 @@ from typing import Any, cast
 import msgspec
 
 from omniq.clock import from_micros, to_micros
-from omniq.exceptions import SerializationError
+from omniq.exceptions import SchemaError, SerializationError
 from omniq.models.checks import PRIORITY_LIMIT
 from omniq.models.task import Task, TaskStatus
 from omniq.serialization import RecordCodec
@@ -92,8 +92,17 @@ def read_tasks(codec: RecordCodec, rows: Sequence[bytes]) -> list[Task]:
 
 
 def read_task(codec: RecordCodec, task_id: bytes, stored: bytes, payload: bytes | None) -> Task:
-    """Return one task; a damaged payload becomes a task that says so when it runs."""
-    record = _read_record(stored)
+    """Return one task; a damaged payload becomes a task that says so when it runs.
+
+    Raises:
+        SchemaError: its record is none of this version.
+    """
+    try:
+        record = _read_record(stored)
+    except msgspec.MsgspecError as error:
+        raise SchemaError(
+            f"the record of task {task_id.decode()} cannot be read: {error}"
+        ) from error
     try:
         task: Task = codec.decode(payload or b"")
     except SerializationError as error:
