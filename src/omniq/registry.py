@@ -108,8 +108,8 @@ class TaskFunction(Generic[P, R]):
             calls: for each, a tuple of its positional arguments or a dict of its named ones.
 
         Raises:
-            ValidationError: a call does not fit (its place is told); nothing is stored.
-            SerializationError: arguments cannot be stored; the calls of earlier thousands are.
+            ValidationError: a call does not fit, or its arguments cannot be stored; nothing is
+                stored. The place of a call that does not fit is told.
         """
         tasks = self._make_many(calls)
         if self.template.connection is not None:

@@ -341,3 +341,12 @@ class TestOtherTargets:
                 [Task(func="f", id="d"), Task(func="f", id="e", priority=10**9)]
             )
         assert await app.get_task("d") is None
+
+
+async def test_what_is_no_task_is_refused_as_one() -> None:
+    """Of any type, alone or among others, with a message that says what was expected."""
+    async with OmniQ("memory://") as app:
+        wrong: Any = "send_mail"
+        for call in (app.enqueue_task(wrong), app.enqueue_tasks([wrong])):
+            with pytest.raises(ValidationError, match="expected a Task, got str"):
+                await call

@@ -12,12 +12,11 @@ from omniq.exceptions import ValidationError
 from omniq.models.checks import checked_task
 from omniq.models.event import EventType, TaskEvent
 from omniq.models.task import Task
-from omniq.plain import weight
+from omniq.plain import SURELY_STORABLE_BYTES, weight
 from omniq.serialization import RecordCodec
 from omniq.storage.base import BaseEventStorage, BaseQueue, Inserted
 from omniq.storage.queue import standing
 
-_SURELY_STORABLE_BYTES = 64 << 10
 _CHUNK = 1000
 
 
@@ -40,12 +39,12 @@ class Enqueuing:
         """
         if not self._log_events:
             return await self._queue.enqueue(task)
-        event = TaskEvent(task_id=task.id, event_type=EventType.ENQUEUED)
+        now = utcnow()
         if is_fresh and self._is_sure(task):
-            return await self._store_both(task, event)
+            return await self._store_both(task, _enqueued(task, now))
         task_id = await self._queue.enqueue(task)
         if task_id == task.id:
-            await self._events.log_event(event)
+            await self._events.log_event(_enqueued(task, now))
         return task_id
 
     async def _store_both(self, task: Task, event: TaskEvent) -> str:
@@ -121,9 +120,13 @@ class Enqueuing:
         """Whether no store can refuse the task for what it holds."""
         if task.unique_key is not None or task.depends_on:
             return False
-        if weight((*task.args, task.kwargs, task.metadata)) <= _SURELY_STORABLE_BYTES:
+        if weight((*task.args, task.kwargs, task.metadata)) <= SURELY_STORABLE_BYTES:
             return True
         try:
-            return len(self._codec.encode(checked_task(task))) <= _SURELY_STORABLE_BYTES
+            return len(self._codec.encode(checked_task(task))) <= SURELY_STORABLE_BYTES
         except ValidationError:
             return False
+
+
+def _enqueued(task: Task, now: datetime) -> TaskEvent:
+    return TaskEvent(task_id=task.id, event_type=EventType.ENQUEUED, timestamp=now)

@@ -71,6 +71,10 @@ class MovingQueue(BaseQueue):
         await self._source.connect()
         await self._target.connect()
 
+    def _refuse(self, task: Task) -> None:
+        self._source._refuse(task)
+        self._target._refuse(task)
+
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         if not await self._known.has_settled():
             inserted = await self._source.insert(tasks, now=now)

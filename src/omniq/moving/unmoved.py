@@ -35,6 +35,9 @@ class UnmovedQueue(BaseQueue):
         await self._queue.connect()
         return self
 
+    def _refuse(self, task: Task) -> None:
+        self._queue._refuse(task)
+
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         return await self._queue._insert(tasks, now)
 

@@ -40,6 +40,9 @@ LONGEST_POLL_SECONDS = 0.25
 class Primitives(Component, ABC):
     """What a backend writes. Each takes and returns many."""
 
+    def _refuse(self, task: Task) -> None:
+        """Raise a ValidationError if `_insert` could not encode a task. Asks no server."""
+
     def _logged_insert(self, events: BaseEventStorage) -> LoggedInsert | None:  # noqa: ARG002 - for backends
         """Return what stores tasks and their events there in one step; None where nothing does."""
         return None

@@ -18,11 +18,13 @@ from omniq.exceptions import (
     NotFoundError,
     StaleTaskError,
     TaskExistsError,
+    ValidationError,
 )
 from omniq.ids import check_name, new_id, new_token
-from omniq.models.checks import checked_result, checked_task, read_choice
+from omniq.models.checks import check_limit, checked_result, checked_task, read_choice
 from omniq.models.result import TaskResult
 from omniq.models.task import STATE_FIELDS, Task, TaskStatus
+from omniq.plain import SURELY_STORABLE_BYTES, weight
 from omniq.storage.parents import parents_wanted, refuse_missing
 from omniq.storage.results import BaseResultStorage
 from omniq.storage.taskstore import TaskStore
@@ -33,6 +35,7 @@ BARE_LEASE_SECONDS = 60.0
 FINISHED_KEPT = timedelta(days=7)
 PAGE = 500
 PART = 1000
+ANY_NUMBER = 1_000_000_000
 _CAS_ATTEMPTS = 100
 
 
@@ -66,8 +69,6 @@ class BaseQueue(TaskStore):
 
         Raises:
             ValidationError: as `enqueue`; found before anything is stored.
-            SerializationError: arguments cannot be stored. Tasks are stored by the thousand: those
-                of earlier thousands are stored by then.
             TaskExistsError: an id is taken; the other tasks of the call are stored.
         """
         pairs = [pair async for part in self.insert_in_parts(tasks) for pair in part]
@@ -83,6 +84,8 @@ class BaseQueue(TaskStore):
         tasks = list(tasks)
         await self._require_parents(tasks)
         checked = [checked_task(task) for task in tasks]
+        if len(tasks) > PART:
+            _refuse_unstorable(await self._serving(), checked)
         for start in range(0, len(tasks), PART):
             part = tasks[start : start + PART]
             store = await self._serving()
@@ -265,6 +268,10 @@ class BaseQueue(TaskStore):
         limit: int | None = None,
     ) -> list[Task]:
         """Return all tasks that match, by id; at most `limit` if given. See `iter_tasks`."""
+        if queue_name is not None:
+            check_name("queue_name", queue_name)
+        if limit is not None:
+            check_limit("limit", limit, ANY_NUMBER)
         where = TaskFilter(
             queues=frozenset({queue_name} if queue_name else ()),
             statuses=frozenset({read_choice("status", TaskStatus, status)} if status else ()),
@@ -382,6 +389,20 @@ class BaseQueue(TaskStore):
                 f"{FINISHED_KEPT.days} days after their end by default"
             )
         return task
+
+
+def _refuse_unstorable(store: BaseQueue, tasks: Sequence[Task]) -> None:
+    """Raise what a later part would, before the first is stored.
+
+    Raises:
+        SerializationError, PayloadTooLargeError: of the first task that cannot be stored.
+    """
+    for place, task in enumerate(tasks):
+        if weight((*task.args, task.kwargs, task.metadata)) > SURELY_STORABLE_BYTES:
+            try:
+                store._refuse(task)
+            except ValidationError as error:
+                raise type(error)(f"task {place}: {error.field}", error.problem) from error
 
 
 def standing(task: Task, inserted: Inserted) -> str:

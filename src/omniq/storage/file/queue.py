@@ -127,6 +127,9 @@ class FileQueue(LocalOrElsewhere, BaseQueue):
         await self._find(EVERY_TASK, None, _PAGE)  # sets damaged ones aside
         return await self._store.findings()
 
+    def _refuse(self, task: Task) -> None:
+        self._codec.encode(task)
+
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         for task in tasks:
             self._codec.encode(task)

@@ -43,6 +43,9 @@ class MemoryQueue(MemoryComponent, BaseQueue):
         """Whether both are in memory."""
         return isinstance(events, MemoryComponent)
 
+    def _refuse(self, task: Task) -> None:
+        self._codec.encode(task)
+
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         datas = [encoded(task, self._codec) for task in tasks]
         moment = now or utcnow()

@@ -103,6 +103,9 @@ class NATSQueue(NATSComponent, BaseQueue):
         self._ears.pop()
         await super()._close()
 
+    def _refuse(self, task: Task) -> None:
+        self._codec.request(task)
+
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         return await self._newcomers.insert(tasks, now or utcnow())
 

@@ -67,6 +67,9 @@ class ObjectQueue(LoggedComponent, BaseQueue):
         self._arrivals, self._ends = Waiters(lock), Waiters(lock)
         return TaskLogState(self._arrivals.announce, self._ends.announce)
 
+    def _refuse(self, task: Task) -> None:
+        encoded(task, self._codec)
+
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         datas = [encoded(task, self._codec) for task in tasks]
         size = sum(len(data) for data in datas if data)

@@ -128,6 +128,9 @@ class PostgreSQLQueue(BaseQueue):
     async def _store_time(self) -> datetime:
         return await self._db.time()
 
+    def _refuse(self, task: Task) -> None:
+        self._codec.encode(task)
+
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         return await self._inserts_of.insert(tasks, now)
 

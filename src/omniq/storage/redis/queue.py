@@ -92,6 +92,9 @@ class RedisQueue(RedisComponent, BaseQueue):
         ]
         return [item for call in calls for item in await self._run_insert(None, *call)]
 
+    def _refuse(self, task: Task) -> None:
+        self._codec.encode(task)
+
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         payloads = [self._codec.encode(task) for task in tasks]
         calls = [(tasks[start:end], payloads[start:end]) for start, end in chunks(payloads)]

@@ -119,6 +119,9 @@ class SQLiteQueue(BaseQueue):
     async def _findings(self) -> list[Finding]:
         return await self._db.findings()
 
+    def _refuse(self, task: Task) -> None:
+        self._codec.encode(task)
+
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         payloads = [self._codec.encode(task) for task in tasks]
         moment = now or utcnow()

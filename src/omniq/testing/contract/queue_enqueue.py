@@ -126,6 +126,18 @@ class EnqueueContract:
 
         assert await everything(queue) == []
 
+    async def test_a_task_that_cannot_be_stored_stops_enqueue_many_before_anything_is(
+        self, queue: BaseQueue
+    ) -> None:
+        """The first of a thousand must not be stored when the last cannot be; its place is told."""
+        tasks = [make_task(f"t{n:04}") for n in range(1100)]
+        tasks[-1].args = (object(),)
+
+        with pytest.raises(SerializationError, match="task 1099"):
+            await queue.enqueue_many(tasks)
+
+        assert await everything(queue) == []
+
     async def test_a_bad_task_does_not_harm_tasks_enqueued_at_the_same_time(
         self, queue: BaseQueue
     ) -> None:

@@ -157,6 +157,16 @@ class LookupContract:
         assert ids(await queue.list_tasks(func="f")) == ["x"]
         assert ids(await queue.list_tasks(status=TaskStatus.CANCELLED)) == ["y"]
 
+    @pytest.mark.parametrize(
+        "wrong", [{"limit": 0}, {"limit": -1}, {"limit": "5"}, {"queue_name": "a/b"}]
+    )
+    async def test_listing_what_makes_no_sense_is_an_error(
+        self, queue: BaseQueue, wrong: dict[str, Any]
+    ) -> None:
+        """An empty list would hide the mistake."""
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            await queue.list_tasks(**wrong)
+
     async def test_counts_follow_every_change(self, queue: BaseQueue) -> None:
         """Per queue and status, without zeros."""
         assert await queue.counts() == {}
