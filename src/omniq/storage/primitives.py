@@ -40,6 +40,7 @@ LONGEST_POLL_SECONDS = 0.25
 class Primitives(Component, ABC):
     """What a backend writes. Each takes and returns many."""
 
+    @abstractmethod
     def _refuse(self, task: Task) -> None:
         """Raise a ValidationError if `_insert` could not encode a task. Asks no server."""
 

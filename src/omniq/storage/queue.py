@@ -18,14 +18,13 @@ from omniq.exceptions import (
     NotFoundError,
     StaleTaskError,
     TaskExistsError,
-    ValidationError,
 )
 from omniq.ids import check_name, new_id, new_token
 from omniq.models.checks import check_limit, checked_result, checked_task, read_choice
 from omniq.models.result import TaskResult
 from omniq.models.task import STATE_FIELDS, Task, TaskStatus
-from omniq.plain import SURELY_STORABLE_BYTES, weight
 from omniq.storage.parents import parents_wanted, refuse_missing
+from omniq.storage.refusals import refuse_unstorable
 from omniq.storage.results import BaseResultStorage
 from omniq.storage.taskstore import TaskStore
 from omniq.storage.values import Change, Inserted, Lease, TaskFilter
@@ -35,7 +34,6 @@ BARE_LEASE_SECONDS = 60.0
 FINISHED_KEPT = timedelta(days=7)
 PAGE = 500
 PART = 1000
-ANY_NUMBER = 1_000_000_000
 _CAS_ATTEMPTS = 100
 
 
@@ -85,7 +83,7 @@ class BaseQueue(TaskStore):
         await self._require_parents(tasks)
         checked = [checked_task(task) for task in tasks]
         if len(tasks) > PART:
-            _refuse_unstorable(await self._serving(), checked)
+            refuse_unstorable((await self._serving())._refuse, checked)
         for start in range(0, len(tasks), PART):
             part = tasks[start : start + PART]
             store = await self._serving()
@@ -271,7 +269,7 @@ class BaseQueue(TaskStore):
         if queue_name is not None:
             check_name("queue_name", queue_name)
         if limit is not None:
-            check_limit("limit", limit, ANY_NUMBER)
+            check_limit("limit", limit, 10**9)
         where = TaskFilter(
             queues=frozenset({queue_name} if queue_name else ()),
             statuses=frozenset({read_choice("status", TaskStatus, status)} if status else ()),
@@ -389,20 +387,6 @@ class BaseQueue(TaskStore):
                 f"{FINISHED_KEPT.days} days after their end by default"
             )
         return task
-
-
-def _refuse_unstorable(store: BaseQueue, tasks: Sequence[Task]) -> None:
-    """Raise what a later part would, before the first is stored.
-
-    Raises:
-        SerializationError, PayloadTooLargeError: of the first task that cannot be stored.
-    """
-    for place, task in enumerate(tasks):
-        if weight((*task.args, task.kwargs, task.metadata)) > SURELY_STORABLE_BYTES:
-            try:
-                store._refuse(task)
-            except ValidationError as error:
-                raise type(error)(f"task {place}: {error.field}", error.problem) from error
 
 
 def standing(task: Task, inserted: Inserted) -> str:

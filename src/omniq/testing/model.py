@@ -55,6 +55,9 @@ class ModelQueue(BaseQueue):
         """Pairs of a live parent and a child it has not been counted for."""
         self._paused_names: set[str] = set()
 
+    def _refuse(self, task: Task) -> None:
+        self._codec.encode(task)
+
     @_alone
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         moment = now or utcnow()
