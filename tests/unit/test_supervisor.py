@@ -11,7 +11,7 @@ import pytest
 
 from omniq.worker import processes
 from omniq.worker.processes import Supervisor
-from omniq.worker.serve import ServeOptions
+from omniq.worker.serve import NO_STORE, ServeOptions
 
 ENDS_WELL = "pass"
 STOPS_ALL = f"import os; os.kill(os.getppid(), {int(signal.SIGTERM)})"
@@ -66,3 +66,11 @@ def test_a_burst_that_is_over_is_not_begun_again() -> None:
 
     assert supervisor.run() == 0
     assert len(supervisor.left) == 1
+
+
+def test_a_burst_whose_store_is_away_ends_and_says_so() -> None:
+    """It waits for nothing, so not for a server either; a worker that goes on waits for ever."""
+    away = python(f"raise SystemExit({NO_STORE})")
+
+    assert Scripted([away], burst=True).run() == NO_STORE
+    assert Scripted([away, python(STOPS_ALL)]).run() == 0

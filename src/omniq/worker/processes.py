@@ -15,7 +15,7 @@ from types import FrameType
 
 import msgspec
 
-from omniq.worker.serve import ServeOptions
+from omniq.worker.serve import NO_STORE, ServeOptions
 
 logger = logging.getLogger(__name__)
 RESTART_SECONDS = (0.2, 30.0)
@@ -42,9 +42,14 @@ class Supervisor:
         self._signals: list[int] = []
         self._stopping_since: float | None = None
         self._asked = 0
+        self._failed = 0
 
     def run(self) -> int:
-        """Supervise; return 0, or 1 when a process had to be killed at the end."""
+        """Supervise; return the exit code.
+
+        That is 0, 1 when a process had to be killed at the end, or 3 when the store of a burst
+        cannot be reached or used: a burst waits for nothing.
+        """
         previous = {
             number: signal.signal(number, self._on_signal)
             for number in (signal.SIGINT, signal.SIGTERM)
@@ -69,7 +74,7 @@ class Supervisor:
             for slot in self._slots:
                 self._tend(slot)
             if all(slot.done for slot in self._slots):
-                return int(killed)
+                return self._failed or int(killed)
             killed |= self._kill_if_overdue()
             self._changed.wait(0.1)
             self._changed.clear()
@@ -95,8 +100,10 @@ class Supervisor:
         code = slot.process.poll()
         if code is None:
             return
-        ends_by_itself = code == 0 and self._options.worker.get("burst", False)
-        if ends_by_itself or self._stopping_since is not None:
+        burst_is_over = code in (0, NO_STORE) and self._options.worker.get("burst", False)
+        if burst_is_over:
+            self._failed = self._failed or code
+        if burst_is_over or self._stopping_since is not None:
             slot.done = True
             return
         pause = slot.ended()

@@ -15,11 +15,13 @@ from typing import Any
 
 import msgspec
 
-from omniq.exceptions import OmniQError
+from omniq.exceptions import OmniQError, StorageError
 from omniq.worker.loader import load_app
 from omniq.worker.worker import Worker
 
 logger = logging.getLogger(__name__)
+NO_STORE = 3
+"""Exit code of a process whose store cannot be reached or used, as of the command itself."""
 
 
 class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +102,7 @@ def main() -> None:
         serve(msgspec.convert(json.loads(sys.argv[1]), ServeOptions))
     except OmniQError as error:
         logger.error("%s", error)  # noqa: TRY400 - no bug of ours; as the command says it alone
-        code = 1
+        code = NO_STORE if isinstance(error, StorageError) else 1
     sys.stdout.flush()
     os._exit(code)  # a thread stuck in C code must not hold the process; all is flushed by now
 
