@@ -84,6 +84,10 @@ class Storm:
                     begun[task_id, claim] = ended
             yield from begun.values()
 
+    def cut_off(self) -> int:
+        """Return how many runs ended with their worker."""
+        return sum(run.ended is None and run.pid not in self.workers for run in self.runs())
+
 
 @asynccontextmanager
 async def storm_of(
