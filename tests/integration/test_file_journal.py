@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from omniq.backend.file import FileBackend
 from omniq.ids import new_token
 from omniq.models.task import Task, TaskStatus
-from omniq.storage.file import FileQueue, journal
+from omniq.storage.file import FileQueue, journal, store
 from omniq.storage.file.location import Durability
 from omniq.testing.waiting import wait_until
 
@@ -122,3 +123,14 @@ def test_a_forked_child_opens_anew(tmp_path: Path) -> None:
         queue.enqueue_sync(Task(func="f", id="later"))
         assert [task.id for task in queue.list_tasks_sync()] == ["child", "later", "parent"]
         assert queue.counts_sync() == {"default": {TaskStatus.PENDING: 3}}
+
+
+def test_a_child_forked_while_files_are_written_is_not_held_up(tmp_path: Path) -> None:
+    """The lock of the process is held by a thread that the child does not have."""
+    with store._one_at_a_time:  # pyright: ignore[reportPrivateUsage] - a thread would hold it so
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            asyncio.run(FileQueue(tmp_path).enqueue(Task(func="f")))
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0

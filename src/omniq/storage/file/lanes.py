@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Generic, TypeVar
 
 E = TypeVar("E", str, tuple[int, str])
@@ -11,25 +11,30 @@ E = TypeVar("E", str, tuple[int, str])
 _SPARE = 64
 
 
-class _Heap(Generic[E]):
-    """A heap whose entries can be taken back."""
+class _Line(Generic[E]):
+    """Entries by size, each of which can be taken back: those there at first sorted, later a heap.
+
+    An entry is taken back by forgetting that it is alive; what is dead is dropped when it is first.
+    """
 
     def __init__(self) -> None:
-        self._entries: list[E] = []
+        self._sorted: list[E] = []
+        """From the largest to the smallest."""
+        self._heap: list[E] = []
         self._alive: set[E] = set()
 
     def fill(self, entries: Iterable[E]) -> None:
         """Start with these."""
         self._alive = set(entries)
-        self._entries = list(self._alive)
-        heapify(self._entries)
+        self._sorted = sorted(self._alive, reverse=True)
+        self._heap = []
 
     def add(self, entry: E) -> None:
         """Add an entry, if it is not there."""
         if entry not in self._alive:
             self._alive.add(entry)
-            heappush(self._entries, entry)
-            if len(self._entries) > 2 * len(self._alive) + _SPARE:
+            heappush(self._heap, entry)
+            if len(self._heap) > 2 * len(self._alive) + _SPARE:
                 self.fill(self._alive)
 
     def discard(self, entry: E) -> None:
@@ -38,16 +43,19 @@ class _Heap(Generic[E]):
 
     def first(self) -> E | None:
         """Return the smallest entry, or None."""
-        entries, alive = self._entries, self._alive
-        while entries:
-            if entries[0] in alive:
-                return entries[0]
-            heappop(entries)
-        return None
+        while self._sorted and self._sorted[-1] not in self._alive:
+            self._sorted.pop()
+        while self._heap and self._heap[0] not in self._alive:
+            heappop(self._heap)
+        if self._heap and (not self._sorted or self._heap[0] < self._sorted[-1]):
+            return self._heap[0]
+        return self._sorted[-1] if self._sorted else None
 
     def pop(self) -> None:
         """Remove the entry that `first` returned."""
-        self._alive.discard(heappop(self._entries))
+        entry = self.first()
+        if entry is not None:
+            self._alive.discard(entry)
 
 
 class Lane:
@@ -58,8 +66,8 @@ class Lane:
     """
 
     def __init__(self) -> None:
-        self.line: _Heap[str] = _Heap()
-        self._timers: _Heap[tuple[int, str]] = _Heap()
+        self.line: _Line[str] = _Line()
+        self._timers: _Line[tuple[int, str]] = _Line()
         self._moments: dict[str, int] = {}
         self._overdue: dict[str, int] = {}
 

@@ -10,7 +10,6 @@ request is never touched again.
 from __future__ import annotations
 
 from datetime import datetime
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -51,7 +50,6 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     finished_at: datetime | None = None
 
 
-_state_of = attrgetter(*STATE_FIELDS)
 _ENCODE = msgspec.json.Encoder().encode
 _DECODE = msgspec.json.Decoder(State).decode
 
@@ -196,9 +194,21 @@ def _request(task: Task) -> Task:
 
 
 def _fill(target: Task | State, source: Task | State) -> None:
-    """Give one the state of the other."""
-    for name, value in zip(STATE_FIELDS, _state_of(source), strict=True):
-        setattr(target, name, value)
+    """Give one the state of the other: `STATE_FIELDS`, spelt out: a loop takes thrice as long."""
+    target.status = source.status
+    target.attempt = source.attempt
+    target.claim_count = source.claim_count
+    target.lease_token = source.lease_token
+    target.due_at = source.due_at
+    target.lost_leases = source.lost_leases
+    target.worker_id = source.worker_id
+    target.cancel_requested = source.cancel_requested
+    target.waiting_for = source.waiting_for
+    target.progress = source.progress
+    target.error = source.error
+    target.started_at = source.started_at
+    target.finished_at = source.finished_at
+    target.expires_at = source.expires_at
 
 
 def _room(head: bytes) -> int:
