@@ -91,6 +91,23 @@ async def test_writers_of_both_kinds_at_once_leave_one(
         await results.delete_many(names)
 
 
+async def test_writers_of_both_kinds_of_one_claim_leave_one(
+    results: ObjectResultStorage, driver: ObjectDriver
+) -> None:
+    """Each takes the other's for older; neither may be left without any."""
+    names = [f"t{n}" for n in range(6)]
+    for _ in range(2):
+        good = [TaskResult(task_id=name, result=1) for name in names]
+        bad = [TaskResult(task_id=name, **FAILED) for name in names]
+
+        answers = await asyncio.gather(results.set_many(good), results.set_many(bad))
+
+        assert answers == [[True] * 6] * 2
+        assert all(await results.get_many(names))
+        assert sorted(key.rpartition("/")[2] for key in await keys(driver)) == sorted(names)
+        await results.delete_many(names)
+
+
 async def test_a_damaged_result_hides_no_other(
     results: ObjectResultStorage, driver: ObjectDriver
 ) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from datetime import datetime
+from random import uniform
 from typing import NamedTuple
 
 from omniq.clock import utcnow
@@ -37,7 +38,18 @@ MANY = 500
 READ_AT_ONCE = 64
 LIST_FROM = 13
 """From so many keys on, one listing costs less than asking for each."""
+RESTORE_SECONDS = 1.0
+"""The longest pause before a result is written again that another writer deleted."""
 _POLL_SECONDS = (0.05, 1.0)
+
+
+class Written(NamedTuple):
+    """A result as it was written."""
+
+    key: str
+    result: TaskResult
+    data: bytes
+    version: str
 
 
 class Standing(NamedTuple):
@@ -107,7 +119,7 @@ class ObjectResultStorage(ObjectComponent, BaseResultStorage):
             written = {n: version for n, version in zip(places, made, strict=True) if version}
             rivals = await self._rivals([results[n] for n in written])
             kept = await together(
-                self._outdo(results[n], version, rival, now)
+                self._outdo(self._written(results[n], encoded[n], version), rival, now)
                 for (n, version), rival in zip(written.items(), rivals, strict=True)
             )
             for n, stays in zip(written, kept, strict=True):
@@ -124,6 +136,9 @@ class ObjectResultStorage(ObjectComponent, BaseResultStorage):
             self._known.add(key, Stored(data, version))
         return version
 
+    def _written(self, result: TaskResult, data: bytes, version: str) -> Written:
+        return Written(self._key(result.status.value, result.task_id), result, data, version)
+
     async def _rivals(self, results: list[TaskResult]) -> list[Standing | None]:
         """Return the results of the other kind that stand for these tasks.
 
@@ -138,18 +153,35 @@ class ObjectResultStorage(ObjectComponent, BaseResultStorage):
                 return await together(self._standing(key, key in there) for key in keys)
         return await together(self._standing(key) for key in keys)
 
-    async def _outdo(
-        self, result: TaskResult, version: str, rival: Standing | None, now: datetime
-    ) -> bool:
-        """Delete an older result of the other kind, or our own if that is of a later claim."""
+    async def _outdo(self, ours: Written, rival: Standing | None, now: datetime) -> bool:
+        """Delete an older result of the other kind, or our own if that is of a later claim.
+
+        Whoever wrote the other at the same time may take ours for older, too. So who deleted one
+        looks whether its own is still there.
+        """
         while rival is not None:
-            if _is_later(rival, result, now):
-                await self._driver.remove(self._key(result.status.value, result.task_id), version)
+            if _is_later(rival, ours.result, now):
+                await self._driver.remove(ours.key, ours.version)
                 return False
-            if await self._driver.remove(rival.key, rival.version):
-                break
-            rival = await self._standing(rival.key)
+            if not await self._driver.remove(rival.key, rival.version):
+                rival = await self._standing(rival.key)
+            elif await self._driver.get(ours.key) is not None:
+                return True
+            else:
+                return await self._restore(ours, rival.key, now)
         return True
+
+    async def _restore(self, ours: Written, rival_key: str, now: datetime) -> bool:
+        """Write a result again where two writers deleted each other's, unless the other did so."""
+        await asyncio.sleep(uniform(0, RESTORE_SECONDS))  # noqa: S311 - so that one is first
+        rival = await self._standing(rival_key)
+        if rival is not None and _is_of_claim(rival, ours.result):
+            return True
+        version = await self._write(ours.result, ours.data, now)
+        if version is None:
+            return False
+        restored = ours._replace(version=version)
+        return await self._outdo(restored, await self._standing(rival_key), now)
 
     async def _replace(
         self, key: str, result: TaskResult, data: bytes, now: datetime
@@ -313,3 +345,9 @@ def _is_later(standing: Standing, result: TaskResult, now: datetime) -> bool:
     """Whether what stands keeps this result out."""
     found = standing.result
     return found is not None and _is_current(found, now) and found.claim_count > result.claim_count
+
+
+def _is_of_claim(standing: Standing, result: TaskResult) -> bool:
+    """Whether both are of the same claim."""
+    found = standing.result
+    return found is not None and found.claim_count == result.claim_count
