@@ -12,8 +12,6 @@ INT_MIN, INT_MAX = -(1 << 63), (1 << 63) - 1
 TAG = "$"
 """What the only key of a dict begins with that stands for a value which is not plain."""
 
-SURELY_STORABLE_BYTES = 64 << 10
-"""What weighs no more is refused by no store."""
 _SCALAR_BYTES = 32
 _CHARACTER_BYTES = 6
 """What a number, and a character of ASCII, take at most once encoded."""

@@ -12,10 +12,10 @@ from omniq.exceptions import ValidationError
 from omniq.models.checks import checked_task
 from omniq.models.event import EventType, TaskEvent
 from omniq.models.task import Task
-from omniq.plain import SURELY_STORABLE_BYTES, weight
 from omniq.serialization import RecordCodec
 from omniq.storage.base import BaseEventStorage, BaseQueue, Inserted
 from omniq.storage.queue import standing
+from omniq.storage.refusals import SURELY_STORABLE_BYTES, is_surely_storable
 
 _CHUNK = 1000
 
@@ -120,7 +120,7 @@ class Enqueuing:
         """Whether no store can refuse the task for what it holds."""
         if task.unique_key is not None or task.depends_on:
             return False
-        if weight((*task.args, task.kwargs, task.metadata)) <= SURELY_STORABLE_BYTES:
+        if is_surely_storable(task):
             return True
         try:
             return len(self._codec.encode(checked_task(task))) <= SURELY_STORABLE_BYTES

@@ -6,7 +6,15 @@ from collections.abc import Callable, Sequence
 
 from omniq.exceptions import ValidationError
 from omniq.models.task import Task
-from omniq.plain import SURELY_STORABLE_BYTES, weight
+from omniq.plain import weight
+
+SURELY_STORABLE_BYTES = 64 << 10
+"""What takes no more once encoded is refused by no store."""
+
+
+def is_surely_storable(task: Task) -> bool:
+    """Whether no store can refuse a task for what it holds, judged without encoding it."""
+    return weight((*task.args, task.kwargs, task.metadata)) <= SURELY_STORABLE_BYTES
 
 
 def refuse_unstorable(refuse: Callable[[Task], None], tasks: Sequence[Task]) -> None:
@@ -16,7 +24,7 @@ def refuse_unstorable(refuse: Callable[[Task], None], tasks: Sequence[Task]) -> 
         SerializationError, PayloadTooLargeError: as `refuse` does, with the place of the task.
     """
     for place, task in enumerate(tasks):
-        if weight((*task.args, task.kwargs, task.metadata)) > SURELY_STORABLE_BYTES:
+        if not is_surely_storable(task):
             try:
                 refuse(task)
             except ValidationError as error:

@@ -36,7 +36,6 @@ class Folders:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._open: OrderedDict[str, int] = OrderedDict()
-        self._in_place: set[str] | None = None
         root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         self._root = os.open(root, _FOLDER_FLAGS | getattr(os, "O_CLOEXEC", 0))
 
@@ -48,14 +47,6 @@ class Folders:
         if self._root >= 0:
             os.close(self._root)
             self._root = -1
-
-    def begin_turn(self) -> None:
-        """Take each folder, once found in its place, to stay there until the next turn begins.
-
-        For who holds a lock: whether a folder that is kept open was removed by somebody else is
-        then asked once a turn, instead of after each file that is not there.
-        """
-        self._in_place = set()
 
     def make(self, folder: str) -> None:
         """Make a folder and those above it, where missing."""
@@ -269,19 +260,11 @@ class Folders:
     def _renewed(self, *folders: str) -> bool:
         """Whether one of these, kept open, was removed; all are opened anew then."""
         for folder in folders:
-            if self._is_removed(folder):
+            fd = self._open.get(folder)
+            if fd is not None and not os.fstat(fd).st_nlink:
                 self._forget_all()
                 return True
         return False
-
-    def _is_removed(self, folder: str) -> bool:
-        if self._in_place is not None and folder in self._in_place:
-            return False
-        fd = self._open.get(folder)
-        is_removed = fd is not None and not os.fstat(fd).st_nlink
-        if self._in_place is not None and not is_removed:
-            self._in_place.add(folder)
-        return is_removed
 
     def _forget(self, folder: str) -> None:
         fd = self._open.pop(folder, None)

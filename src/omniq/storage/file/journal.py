@@ -96,10 +96,11 @@ class Journal:
         check_folders(self._files, ops)
         if self._is_behind:
             self._finish()
-        if not self._lag.takes(ops):
+        may_wait = self._lag.takes(ops)
+        if not may_wait:
             self.make_all()
         begin, end = self._position, self._append(ops)
-        if self._lag.takes(ops):
+        if may_wait:
             self._lag.add(ops, begin)
             self._tell(self._known.made, end)
         else:

@@ -132,7 +132,7 @@ class FileQueue(LocalOrElsewhere, BaseQueue):
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         for task in tasks:
-            self._codec.encode(task)
+            self._refuse(task)
         moment = now or utcnow()
         return await self._work(lambda unit: [writes.insert(unit, task, moment) for task in tasks])
 

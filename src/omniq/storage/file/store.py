@@ -243,8 +243,7 @@ class FileStore:
         done.must_last = False
         ready = [job for job in jobs if self._is_prepared(job, refused)]
         try:
-            with _one_at_a_time, self._lock:
-                self._files.begin_turn()
+            with self._lock, _one_at_a_time:
                 self._journal.catch_up()
                 answers = [self._one(job, done) for job in ready]
                 self._tidy()
@@ -311,7 +310,8 @@ _one_at_a_time = threading.Lock()
 """Held while a job's many short system calls are made, each of which lets other threads run.
 
 Two threads at it would hand the interpreter to each other at every call; one after the other, they
-need a third less. Taken before the lock of a store: no two processes wait for each other.
+need a third less. Taken after the lock of a store, so who holds it waits for nobody: a process that
+hangs with one store locked holds up no other.
 """
 
 

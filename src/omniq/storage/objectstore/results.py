@@ -175,7 +175,7 @@ class ObjectResultStorage(ObjectComponent, BaseResultStorage):
         """Write a result again where two writers deleted each other's, unless the other did so."""
         await asyncio.sleep(uniform(0, RESTORE_SECONDS))  # noqa: S311 - so that one is first
         rival = await self._standing(rival_key)
-        if rival is not None and _is_of_claim(rival, ours.result):
+        if rival is not None and _lives(rival, now) and _is_of_claim(rival, ours.result):
             return True
         version = await self._write(ours.result, ours.data, now)
         if version is None:
