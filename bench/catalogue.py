@@ -130,7 +130,7 @@ CATALOGUE = (
     Entry("raw-nats-bare", "nats", f"{PEERS}.raw_nats:RawNATSBare", "nats"),
     Entry("omniq-file-full", "file", "bench.omniq_file:OmniQFileFull", "omniq"),
     Entry("omniq-file-fast", "file", "bench.omniq_file:OmniQFileFast", "omniq"),
-    Entry("huey-file", "file", f"{PEERS}.huey_file:HueyFile", "huey", pace="slow"),
+    Entry("huey-file", "file", f"{PEERS}.huey_file:HueyFile", "huey"),
     Entry("raw-file-fsync", "file", f"{PEERS}.raw_file:RawFileSynced", None),
     Entry("raw-file", "file", f"{PEERS}.raw_file:RawFile", None),
 )
