@@ -30,7 +30,7 @@ IDS = [f"t{number:02d}" for number in range(NUMBER)]
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let changes wait for longer than any test."""
     monkeypatch.setattr(store, "IDLE_SECONDS", 100.0)
-    monkeypatch.setattr(lag, "TURN_SECONDS", 100.0)
+    monkeypatch.setattr(lag, "WAIT_SECONDS", 100.0)
 
 
 def shown(folder: Path) -> dict[str, int]:
@@ -76,14 +76,34 @@ async def test_claim_and_end_are_made_as_one(tmp_path: Path) -> None:
         assert shown(tmp_path) == {"completed": NUMBER}
 
 
-async def test_what_waits_is_made_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under load nobody rests, and files follow all the same: the older ones first."""
-    monkeypatch.setattr(store, "IDLE_SECONDS", 100.0)
-    monkeypatch.setattr(lag, "TURN_SECONDS", 0.0)
+@pytest.mark.usefixtures("patient")
+async def test_what_waited_longest_is_made_when_too_much_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under load nobody rests, and files follow all the same."""
+    monkeypatch.setattr(lag, "MOST", NUMBER + 1)
     async with FileQueue(tmp_path) as queue:
         await fill(queue, 3 * NUMBER)
+        first = await claim(queue)
+        assert shown(tmp_path) == {"pending": 3 * NUMBER}
         await claim(queue)
+        assert shown(tmp_path) == {"running": NUMBER - 1, "pending": 2 * NUMBER + 1}
+
+        assert all(await queue.swap(ends(first)))
+        assert await queue.counts() == {
+            "default": {COMPLETED: NUMBER, RUNNING: NUMBER, TaskStatus.PENDING: NUMBER}
+        }
+
+
+async def test_what_waited_long_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while nobody rests and little waits."""
+    monkeypatch.setattr(store, "IDLE_SECONDS", 100.0)
+    async with FileQueue(tmp_path) as queue:
+        await fill(queue, 3 * NUMBER)
+        monkeypatch.setattr(lag, "WAIT_SECONDS", 100.0)
         await claim(queue)
+        monkeypatch.setattr(lag, "WAIT_SECONDS", 0.0)
+        await queue.get(IDS[:1])
 
         assert shown(tmp_path) == {"running": NUMBER, "pending": 2 * NUMBER}
 

@@ -113,8 +113,8 @@ class Journal:
         return bool(self._lag)
 
     def make_due(self) -> None:
-        """Make what has waited for its turn."""
-        due = self._lag.turn(self._position)
+        """Make what has waited long enough."""
+        due = self._lag.due(self._position)
         if due is not None:
             self._make(due.changes, due.position, self._position)
 

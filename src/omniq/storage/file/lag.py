@@ -17,9 +17,9 @@ from omniq.storage.file.ops import Op, TaskWrite
 
 MANY = 10
 """Transactions of fewer changes are made at once: who works by hand sees what was done."""
-TURN_CHANGES = 256
-TURN_SECONDS = 0.1
-"""After so many changes, or so long, a turn begins: what is older than the last one is made."""
+WAIT_SECONDS = 0.5
+MOST = 2_048
+"""Under load a change waits for so long, or until so many tasks changed after it."""
 IDLE_SECONDS = 0.02
 """When nothing was asked of the store for so long, everything is made."""
 
@@ -31,21 +31,26 @@ class Due(NamedTuple):
     position: int
 
 
+class _Waiting(NamedTuple):
+    """A change, where in the journal its task began to differ from its file, and since when."""
+
+    change: TaskWrite
+    position: int
+    since: float
+
+
 class Lag:
-    """The changes of one process, in two generations: so each waits for at least one turn."""
+    """The changes of one process that wait, by task: those that have waited longest come first."""
 
     def __init__(self) -> None:
-        self._old: dict[str, TaskWrite] = {}
-        self._young: dict[str, TaskWrite] = {}
-        self._young_from = 0
-        self._turned_at = 0.0
+        self._waiting: dict[str, _Waiting] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._old or self._young)
+        return bool(self._waiting)
 
     def holds(self, task_id: str) -> bool:
         """Whether the file of a task is not up to date."""
-        return task_id in self._young or task_id in self._old
+        return task_id in self._waiting
 
     def takes(self, changes: Sequence[Op]) -> bool:
         """Whether a transaction may wait here; otherwise it must be made at once."""
@@ -53,33 +58,40 @@ class Lag:
 
     def add(self, changes: Sequence[Op], position: int) -> None:
         """Let a transaction wait that begins there in the journal."""
-        if not self:
-            self._young_from, self._turned_at = position, time.monotonic()
+        waiting, now = self._waiting, time.monotonic()
         for change in changes:
             assert isinstance(change, TaskWrite)  # noqa: S101 - `takes` said so
-            held = self._old if change.task_id in self._old else self._young
-            before = held.get(change.task_id)
-            held[change.task_id] = change if before is None else replace(change, was=before.was)
+            before = waiting.get(change.task_id)
+            waiting[change.task_id] = (
+                _Waiting(change, position, now)
+                if before is None
+                else before._replace(change=replace(change, was=before.change.was))
+            )
 
-    def turn(self, position: int) -> Due | None:
-        """Return what is due, where the journal now ends at `position`; None: nothing yet."""
-        is_time = time.monotonic() - self._turned_at >= TURN_SECONDS
-        if not self or not (is_time or len(self._young) >= TURN_CHANGES):
+    def due(self, end: int) -> Due | None:
+        """Return what has waited long enough, of a journal that ends there; None: nothing."""
+        too_many, long_ago = len(self._waiting) - MOST, time.monotonic() - WAIT_SECONDS
+        due: list[TaskWrite] = []
+        for change, _, since in self._waiting.values():
+            if len(due) >= too_many and since > long_ago:
+                break
+            due.append(change)
+        if not due:
             return None
-        due = Due(list(self._old.values()), self._young_from if self._young else position)
-        self._old, self._young = self._young, {}
-        self._young_from, self._turned_at = position, time.monotonic()
-        return due
+        for change in due:
+            del self._waiting[change.task_id]
+        oldest = next(iter(self._waiting.values()), None)
+        return Due([*due], end if oldest is None else oldest.position)
 
     def take_all(self) -> list[Op]:
         """Return everything; nothing is left."""
-        changes: list[Op] = [*self._old.values(), *self._young.values()]
+        changes: list[Op] = [waiting.change for waiting in self._waiting.values()]
         self.clear()
         return changes
 
     def clear(self) -> None:
         """Forget everything: somebody else made it."""
-        self._old, self._young = {}, {}
+        self._waiting = {}
 
 
 def _is_state(change: Op) -> bool:
