@@ -80,9 +80,9 @@ async def test_claim_and_end_are_made_as_one(tmp_path: Path) -> None:
 async def test_what_waited_longest_is_made_when_too_much_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under load nobody rests, and files follow all the same."""
+    """Under load nobody rests, and files follow all the same; the rest is known to wait."""
     monkeypatch.setattr(lag, "MOST", NUMBER + 1)
-    async with FileQueue(tmp_path) as queue:
+    async with FileQueue(tmp_path) as queue, FileQueue(tmp_path) as other:
         await fill(queue, 3 * NUMBER)
         first = await claim(queue)
         assert shown(tmp_path) == {"pending": 3 * NUMBER}
@@ -90,7 +90,7 @@ async def test_what_waited_longest_is_made_when_too_much_waits(
         assert shown(tmp_path) == {"running": NUMBER - 1, "pending": 2 * NUMBER + 1}
 
         assert all(await queue.swap(ends(first)))
-        assert await queue.counts() == {
+        assert await other.counts() == {
             "default": {COMPLETED: NUMBER, RUNNING: NUMBER, TaskStatus.PENDING: NUMBER}
         }
 
@@ -144,8 +144,11 @@ async def test_who_looks_at_folders_finds_them_up_to_date(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("patient")
-async def test_another_process_makes_what_waits_here(tmp_path: Path) -> None:
+async def test_another_process_makes_what_waits_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever takes the lock next finds everything made; the second object stands for it."""
+    monkeypatch.setattr(lag, "SHARED_SECONDS", 0.0)
     async with FileQueue(tmp_path) as one, FileQueue(tmp_path) as other:
         await fill(one)
         tasks = await claim(one)
@@ -155,6 +158,20 @@ async def test_another_process_makes_what_waits_here(tmp_path: Path) -> None:
         assert all(await one.swap(ends(tasks)))
         assert {task and task.status for task in await other.get(IDS)} == {COMPLETED}
         assert await one.counts() == {"default": {COMPLETED: NUMBER}}
+
+
+@pytest.mark.usefixtures("patient")
+async def test_nothing_waits_while_another_process_is_at_work(tmp_path: Path) -> None:
+    """It would have to make what waits before its own changes."""
+    async with FileQueue(tmp_path) as one, FileQueue(tmp_path) as other:
+        await fill(one)
+        tasks = await claim(one)
+        assert shown(tmp_path) == {"pending": NUMBER}
+        await other.insert([Task(func="f", id="new")])
+
+        assert all(await one.swap(ends(tasks)))
+
+        assert shown(tmp_path) == {"completed": NUMBER, "pending": 1}
 
 
 @pytest.mark.usefixtures("patient")

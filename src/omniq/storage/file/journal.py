@@ -77,7 +77,7 @@ class Journal:
         """Hear what others changed, and finish what one of them left undone."""
         known = self._control.read()
         if known != self._known:
-            self._lag.clear()  # whoever came next made it, or began to
+            self._lag.yield_to_others()
             self._follow(known)
         if self._is_behind or os.fstat(self._file).st_size > self._position:
             self._finish()

@@ -22,6 +22,8 @@ MOST = 2_048
 """Under load a change waits for so long, or until so many tasks changed after it."""
 IDLE_SECONDS = 0.02
 """When nothing was asked of the store for so long, everything is made."""
+SHARED_SECONDS = 1.0
+"""After another process changed something, nothing waits for so long: it would have to make it."""
 
 
 class Due(NamedTuple):
@@ -44,6 +46,7 @@ class Lag:
 
     def __init__(self) -> None:
         self._waiting: dict[str, _Waiting] = {}
+        self._alone_from = 0.0
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -54,7 +57,9 @@ class Lag:
 
     def takes(self, changes: Sequence[Op]) -> bool:
         """Whether a transaction may wait here; otherwise it must be made at once."""
-        return len(changes) >= MANY and all(map(_is_state, changes))
+        if len(changes) < MANY or time.monotonic() < self._alone_from:
+            return False
+        return all(map(_is_state, changes))
 
     def add(self, changes: Sequence[Op], position: int) -> None:
         """Let a transaction wait that begins there in the journal."""
@@ -90,8 +95,13 @@ class Lag:
         return changes
 
     def clear(self) -> None:
-        """Forget everything: somebody else made it."""
+        """Forget everything: it is made."""
         self._waiting = {}
+
+    def yield_to_others(self) -> None:
+        """Forget everything: another process made it, or began to. Take nothing for a while."""
+        self.clear()
+        self._alone_from = time.monotonic() + SHARED_SECONDS
 
 
 def _is_state(change: Op) -> bool:
