@@ -19,13 +19,13 @@ from omniq.exceptions import (
     TaskExistsError,
 )
 from omniq.models import EventType, Task, TaskEvent, TaskResult, TaskStatus
+from omniq.storage import parts
 from omniq.storage.base import BaseQueue, Change
 from omniq.storage.redis import (
     RedisEventStorage,
     RedisQueue,
     RedisResultStorage,
     RedisServer,
-    component,
 )
 from tests.servers.proxy import proxy
 from tests.servers.redis import namespace, port_of_shared, redis_url, running_redis
@@ -192,7 +192,7 @@ class TestConnections:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: bool
     ) -> None:
         """A server takes half a gigabyte an argument, this one a megabyte."""
-        monkeypatch.setattr(component, "BYTES_PER_CALL", 800_000)
+        monkeypatch.setattr(parts, "BYTES_PER_CALL", 800_000)
         with running_redis(tmp_path, "--proto-max-bulk-len", "1mb") as running:
             server = RedisServer(running.url)
             queue, events = RedisQueue(server=server), RedisEventStorage(server=server)

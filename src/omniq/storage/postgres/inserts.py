@@ -17,6 +17,7 @@ from omniq.models.task import Task, TaskStatus
 from omniq.serialization import RecordCodec
 from omniq.storage.base import Inserted
 from omniq.storage.parents import parents_wanted, refuse_missing
+from omniq.storage.parts import cut
 from omniq.storage.postgres.client import transaction
 from omniq.storage.postgres.database import Database, RunAgain
 from omniq.storage.postgres.errors import UNIQUE_VIOLATION, AnswerLostError, sqlstate_of
@@ -70,7 +71,15 @@ class TaskInserts:
         When the answer to an insert is lost, it is tried again; a task found stored with the very
         same payload then is ours. With `in_doubt`, that has happened before.
         """
-        left = self._encoded(tasks)
+        inserted: list[Inserted] = []
+        for part in self._encoded(tasks):
+            inserted += await self._insert_part(part, now, in_doubt=in_doubt)
+        return inserted
+
+    async def _insert_part(
+        self, news: list[_New], now: datetime | None, *, in_doubt: bool
+    ) -> list[Inserted]:
+        left = dict(enumerate(news))
         done: dict[int, Inserted] = {}
         lost_answers = int(in_doubt)
         for _ in range(_TURNS):
@@ -88,7 +97,7 @@ class TaskInserts:
                 _take(left, done, await self._ours(left))
             await self._yield_to_holders(self._db.read, left, done)
             if not left:
-                return [done[place] for place in range(len(tasks))]
+                return [done[place] for place in range(len(news))]
         raise StorageUnavailableError(_KEPT_CHANGING)
 
     async def insert_within(
@@ -107,7 +116,15 @@ class TaskInserts:
             NotFoundError: a parent neither exists nor comes before its child.
         """
         await self._require_parents(connection, tasks)
-        left = self._encoded(tasks)
+        inserted: list[Inserted] = []
+        for part in self._encoded(tasks):
+            inserted += await self._insert_part_within(connection, part, now, wakes)
+        return inserted
+
+    async def _insert_part_within(
+        self, connection: Connection[Any], part: list[_New], now: datetime | None, wakes: Wakes
+    ) -> list[Inserted]:
+        left = dict(enumerate(part))
         done: dict[int, Inserted] = {}
         for _ in range(_TURNS):
             news = list(left.values())
@@ -118,11 +135,13 @@ class TaskInserts:
             _take(left, done, [place for place, ok in zip(left, stored, strict=True) if ok])
             await self._yield_to_holders(connection.fetch, left, done)
             if not left:
-                return [done[place] for place in range(len(tasks))]
+                return [done[place] for place in range(len(part))]
         raise StorageUnavailableError(_KEPT_CHANGING)
 
-    def _encoded(self, tasks: Sequence[Task]) -> dict[int, _New]:
-        return dict(enumerate(_New(task, self._codec.encode(task)) for task in tasks))
+    def _encoded(self, tasks: Sequence[Task]) -> list[list[_New]]:
+        """Encode tasks, in parts that a server takes at once."""
+        news = [_New(task, self._codec.encode(task)) for task in tasks]
+        return [news[start:end] for start, end in cut([new.data for new in news])]
 
     async def _require_parents(self, connection: Connection[Any], tasks: Sequence[Task]) -> None:
         ids = parents_wanted(tasks)
@@ -135,10 +154,13 @@ class TaskInserts:
     ) -> tuple[list[Inserted], bool]:
         """Store fresh live tasks and the event of each by one statement.
 
-        Where that fails, because an id was taken or its answer got lost, the tasks are stored
-        without their events. Returns what was done with each, and whether the events are stored.
+        Where that fails, because an id was taken, its answer got lost or they are too large for
+        one, the tasks are stored without their events. Returns what was done with each, and whether
+        the events are stored.
         """
-        news = [_New(task, self._codec.encode(task)) for task in tasks]
+        news, *others = self._encoded(tasks)
+        if others:
+            return await self.insert(tasks, None), False
         told = [(str(event.event_type), event.timestamp) for event in events]
         wakes = Wakes()
 

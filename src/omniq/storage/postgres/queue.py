@@ -30,6 +30,7 @@ from omniq.storage.base import (
 )
 from omniq.storage.events import append_missing
 from omniq.storage.joining import Caller
+from omniq.storage.parts import cut
 from omniq.storage.postgres.callers import JoinedInserts
 from omniq.storage.postgres.claims import GRACE_SECONDS, ClaimStatements
 from omniq.storage.postgres.database import LONG_COMMAND_SECONDS, Database
@@ -211,7 +212,10 @@ class PostgreSQLQueue(BaseQueue):
         ids = {result.task_id for result in results}
         if len(ids) != len(results) or not is_simple(changes):
             return None
-        return await self._writes.swap(changes, now, storage.rows(results))
+        rows = storage.rows(results)
+        if len(cut([row[-1] for row in rows])) > 1:
+            return None
+        return await self._writes.swap(changes, now, rows)
 
     async def _extend(
         self, leases: list[Lease], lease_seconds: float, now: datetime | None

@@ -29,6 +29,7 @@ from omniq.storage.base import (
     Capabilities,
     EventFilter,
 )
+from omniq.storage.parts import cut
 from omniq.storage.postgres.database import Database
 from omniq.storage.postgres.looks import Remembered
 from omniq.storage.postgres.rows import batch, columns, stored_text, waves
@@ -141,6 +142,13 @@ class PostgreSQLResultStorage(_PostgresStorage, BaseResultStorage):
 
     async def _set(self, results: list[TaskResult]) -> list[bool]:
         rows = self.rows(results)
+        return [
+            stands
+            for start, end in cut([row[-1] for row in rows])
+            for stands in await self._set_part(rows[start:end])
+        ]
+
+    async def _set_part(self, rows: Sequence[tuple[Any, ...]]) -> list[bool]:
         parts = waves(rows, lambda row: row[0])
         standing = [False] * len(rows)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -14,9 +13,6 @@ from omniq.models.finding import Finding
 from omniq.storage.component import Capabilities
 from omniq.storage.redis.address import RedisOptions
 from omniq.storage.redis.server import RedisServer
-
-BYTES_PER_CALL = 16 << 20
-"""The data of one call; a server takes half a gigabyte an argument, and holds it more than once."""
 
 
 class RedisComponent:
@@ -69,19 +65,6 @@ def packed(batch: Any) -> bytes:
 def joined(parts: Sequence[bytes]) -> tuple[bytes, bytes]:
     """Return the lengths of data that a script does not read, and the data as one argument."""
     return _to_msgpack([len(part) for part in parts]), b"".join(parts)
-
-
-def chunks(encoded: Sequence[bytes], most: int = sys.maxsize) -> list[tuple[int, int]]:
-    """Cut a batch into calls of a bounded number of bytes, and of `most` items."""
-    found: list[tuple[int, int]] = []
-    start = size = 0
-    for position, data in enumerate(encoded):
-        full = position - start >= most or size + len(data) > BYTES_PER_CALL
-        if full and position > start:
-            found.append((start, position))
-            start, size = position, 0
-        size += len(data)
-    return [*found, (start, len(encoded))]
 
 
 _to_msgpack = msgspec.msgpack.Encoder().encode

@@ -14,12 +14,12 @@ from omniq.models.result import TaskResult
 from omniq.models.task import Task, TaskStatus
 from omniq.serialization import RecordCodec, SerializationFormat
 from omniq.storage.events import BaseEventStorage
+from omniq.storage.parts import cut
 from omniq.storage.queue import BaseQueue
 from omniq.storage.redis import records
 from omniq.storage.redis.address import RedisOptions
 from omniq.storage.redis.component import (
     RedisComponent,
-    chunks,
     joined,
     micros_or_empty,
     packed,
@@ -88,7 +88,7 @@ class RedisQueue(RedisComponent, BaseQueue):
         payloads = [self._codec.encode(task) for task in tasks]
         calls = [
             (tasks[start:end], payloads[start:end], storage.appending(events[start:end]))
-            for start, end in chunks(payloads)
+            for start, end in cut(payloads)
         ]
         return [item for call in calls for item in await self._run_insert(None, *call)]
 
@@ -97,7 +97,7 @@ class RedisQueue(RedisComponent, BaseQueue):
 
     async def _insert(self, tasks: list[Task], now: datetime | None) -> list[Inserted]:
         payloads = [self._codec.encode(task) for task in tasks]
-        calls = [(tasks[start:end], payloads[start:end]) for start, end in chunks(payloads)]
+        calls = [(tasks[start:end], payloads[start:end]) for start, end in cut(payloads)]
         return [item for call in calls for item in await self._run_insert(now, *call)]
 
     async def _run_insert(

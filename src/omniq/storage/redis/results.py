@@ -8,10 +8,10 @@ from typing import Any, Unpack
 
 from omniq.models.result import TaskResult
 from omniq.serialization import MAX_RESULT_BYTES, RecordCodec, SerializationFormat
+from omniq.storage.parts import cut
 from omniq.storage.redis.address import RedisOptions
 from omniq.storage.redis.component import (
     RedisComponent,
-    chunks,
     joined,
     micros_or_empty,
     packed,
@@ -64,7 +64,7 @@ class RedisResultStorage(RedisComponent, BaseResultStorage):
         """
         encoded = [self._codec.encode(item) for item in results]
         calls: list[tuple[Any, ...]] = []
-        for start, end in chunks(encoded, RESULTS_PER_CALL):
+        for start, end in cut(encoded, RESULTS_PER_CALL):
             batch = [
                 field
                 for item in results[start:end]
