@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -22,11 +23,14 @@ from omniq.models import Task, TaskStatus
 from omniq.storage.base import BaseQueue, Change
 from omniq.storage.nats import (
     NATSQueue,
+    NATSServer,
     claims,
     dependants,
     records,
     shelf,
 )
+from omniq.storage.nats.answers import Stored
+from omniq.storage.nats.cursor import Cursor
 from omniq.storage.nats.frames import Frame
 from omniq.testing.waiting import wait_until
 from tests.servers.nats import namespace, nats_url, running_nats
@@ -330,3 +334,23 @@ async def test_what_a_crashed_server_brought_back_is_removed() -> None:
 async def enqueue_each(queue: BaseQueue, tasks: list[Task]) -> None:
     for one in tasks:
         await queue.enqueue(one)
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+async def test_a_claim_waits_for_a_copy_that_is_behind(
+    monkeypatch: pytest.MonkeyPatch, copies: int
+) -> None:
+    """Only where there are several: a single server that has nothing to show never will."""
+    server = NATSServer(nats_url(), namespace=namespace())
+    reads, read = itertools.count(1), Cursor.next
+
+    async def late(cursor: Cursor) -> list[Stored]:
+        return [] if next(reads) <= shelf.ATTEMPTS + 3 else await read(cursor)
+
+    async with NATSQueue(server=server) as queue:
+        await queue.enqueue(task("a"))
+        monkeypatch.setitem(server.streams, queue.stream.name, copies)
+        monkeypatch.setattr(Cursor, "next", late)
+        found = [one.id for one in await claim(queue, 1)]
+
+    assert found == ["a"] * (copies > 1)
