@@ -19,6 +19,7 @@ from omniq import (
     TaskStatus,
     current_task,
 )
+from omniq.models import Task
 from omniq.testing.waiting import wait_until
 from omniq.worker import Worker
 from tests.integration.conftest import Working, burst, events_of
@@ -225,20 +226,35 @@ async def test_progress_is_written_with_the_heartbeat(app: OmniQ, working: Worki
 
 
 async def test_a_blocked_event_loop_loses_no_lease(app: OmniQ, working: Working) -> None:
-    """Heartbeats come from a thread: a task that blocks the loop for three leases runs once."""
+    """Heartbeats come from a thread: nobody gets a task that blocks the loop for three leases."""
     runs: list[int] = []
+    stolen: list[Task] = []
+    over = threading.Event()
+
+    async def steal() -> None:
+        while not over.is_set():
+            stolen.extend(
+                await app.task_queue.claim(["default"], worker_id="thief", lease_token="x", limit=1)
+            )
+            await asyncio.sleep(0.05)
+
+    thief = threading.Thread(target=lambda: asyncio.run(steal()))
 
     @app.task
     async def blocking() -> int:
         runs.append(1)
+        thief.start()
         threading.Event().wait(1.8)
+        over.set()
         return len(runs)
 
     handle = await blocking.enqueue()
     async with working(lease_seconds=0.6):
         assert await handle.result(timeout=20) == 1
+    thief.join()
 
     task = await handle.task()
+    assert stolen == []
     assert runs == [1]
     assert task.claim_count == 1
 
