@@ -3,6 +3,7 @@
     scripts/mutants                all of them, two at a time
     scripts/mutants token lease    those whose names contain one of these words
     scripts/mutants --jobs 1       one at a time
+    scripts/mutants --fit          only whether each fits the code as it is now; a second
 
 A mutant is killed when its tests fail or hang. First, all tests named must pass without any bug.
 """
@@ -94,6 +95,18 @@ class Copy:
             path.write_text(original, encoding="utf-8")
 
 
+def unfit(mutants: Sequence[Mutant]) -> list[str]:
+    """Return, for each mutant that does not fit the code, why."""
+    found: list[str] = []
+    for mutant in mutants:
+        path = ROOT / "src" / "omniq" / mutant.file
+        try:
+            mutant.applied(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, SyntaxError) as error:
+            found.append(f"{mutant.name}: {error}")
+    return found
+
+
 def verdicts(
     copies: Sequence[Copy], items: Sequence[str | Mutant]
 ) -> Iterator[tuple[str, str, float]]:
@@ -131,11 +144,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Does the suite find the bugs sown in the code?")
     parser.add_argument("words", nargs="*", help="only mutants whose names contain one of these")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--fit", action="store_true", help="run nothing, see whether they fit")
     options = parser.parse_args()
     listed = tomllib.loads((ROOT / "tests" / "mutants.toml").read_text(encoding="utf-8"))
     mutants = [Mutant(**fields) for fields in listed["mutant"]]
     if options.words:
         mutants = [one for one in mutants if any(word in one.name for word in options.words)]
+    if options.fit:
+        stale = unfit(mutants)
+        print(*stale, sep="\n")
+        return int(bool(stale))
     with tempfile.TemporaryDirectory(prefix="omniq-mutants-") as folder:
         copies = [Copy(Path(folder, str(n))) for n in range(options.jobs)]
         if "FAILS" in show(verdicts(copies, sorted({mutant.tests for mutant in mutants}))):
