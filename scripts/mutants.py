@@ -152,7 +152,8 @@ def main() -> int:
         mutants = [one for one in mutants if any(word in one.name for word in options.words)]
     if options.fit:
         stale = unfit(mutants)
-        print(*stale, sep="\n")
+        for text in stale:
+            print(text)
         return int(bool(stale))
     with tempfile.TemporaryDirectory(prefix="omniq-mutants-") as folder:
         copies = [Copy(Path(folder, str(n))) for n in range(options.jobs)]
