@@ -234,7 +234,7 @@ class _Listener:
 
     def _loop(self) -> None:
         probe = self._make_probe()
-        version = probe.version()
+        version: object = None  # of the first poll: a change may have come before it
         interval = POLL_SECONDS if self._sockets else POLL_WITHOUT_SOCKETS_SECONDS
         try:
             while True:
