@@ -11,6 +11,7 @@ import pytest
 from omniq import lifecycle
 from omniq.backend.postgres import PostgresBackend
 from omniq.clock import utcnow
+from omniq.exceptions import StorageError
 from omniq.ids import new_token
 from omniq.models.event import EventType, TaskEvent
 from omniq.models.result import TaskResult
@@ -144,6 +145,31 @@ async def test_a_finish_with_large_results_is_made_in_steps(
 
     assert await results.get_result("t9") == f"t9{TEXT}"
     assert_in_parts(sent)
+
+
+async def test_a_large_batch_is_stored_all_or_none(
+    backend: PostgresBackend, sent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server fails with the last part."""
+    queue, results = backend.get_task_queue(), backend.get_result_storage()
+    values = [TaskResult(task_id=f"t{n}", result=f"{n}{TEXT}", claim_count=1) for n in range(10)]
+    noting = asyncpg.Connection.fetch
+
+    async def failing(self: Any, query: str, *arguments: Any, **options: Any) -> Any:
+        if sum(sent) > 6 * len(TEXT):
+            raise asyncpg.exceptions.DiskFullError("no space left on device")
+        return await noting(self, query, *arguments, **options)
+
+    for store in (lambda: queue.insert(large_tasks()), lambda: results.set_many(values)):
+        sent.clear()
+        with monkeypatch.context() as broken:
+            broken.setattr(asyncpg.Connection, "fetch", failing)
+            with pytest.raises(StorageError, match="no space"):
+                await store()
+        assert sum(sent) > 6 * len(TEXT)
+
+    assert await queue.counts() == {}
+    assert await results.list_results() == []
 
 
 @pytest.mark.slow

@@ -10,6 +10,11 @@ BYTES_PER_CALL = 16 << 20
 message to PostgreSQL), hold it more than once, and must answer in time."""
 
 
+def are_several(encoded: Sequence[bytes]) -> bool:
+    """Whether a batch is too large for one call."""
+    return sum(map(len, encoded)) > BYTES_PER_CALL
+
+
 def cut(encoded: Sequence[bytes], most: int = sys.maxsize) -> list[tuple[int, int]]:
     """Return where the parts of a batch start and end: of a bounded size, and of `most` items."""
     found: list[tuple[int, int]] = []

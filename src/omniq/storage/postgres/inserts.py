@@ -17,9 +17,9 @@ from omniq.models.task import Task, TaskStatus
 from omniq.serialization import RecordCodec
 from omniq.storage.base import Inserted
 from omniq.storage.parents import parents_wanted, refuse_missing
-from omniq.storage.parts import cut
+from omniq.storage.parts import are_several, cut
 from omniq.storage.postgres.client import transaction
-from omniq.storage.postgres.database import Database, RunAgain
+from omniq.storage.postgres.database import LONG_COMMAND_SECONDS, Database, RunAgain
 from omniq.storage.postgres.errors import UNIQUE_VIOLATION, AnswerLostError, sqlstate_of
 from omniq.storage.postgres.rows import columns, task_values
 from omniq.storage.postgres.statements import WriteStatements
@@ -54,7 +54,8 @@ class _Path(Enum):
     PLAIN = auto()
     """By one statement that looks first."""
     RELATED = auto()
-    """In a transaction: some wait for others, are final already, or share an id."""
+    """In a transaction: some wait for others, are final already or share an id, or they are more
+    than a server takes at once."""
 
 
 class TaskInserts:
@@ -71,15 +72,7 @@ class TaskInserts:
         When the answer to an insert is lost, it is tried again; a task found stored with the very
         same payload then is ours. With `in_doubt`, that has happened before.
         """
-        inserted: list[Inserted] = []
-        for part in self._encoded(tasks):
-            inserted += await self._insert_part(part, now, in_doubt=in_doubt)
-        return inserted
-
-    async def _insert_part(
-        self, news: list[_New], now: datetime | None, *, in_doubt: bool
-    ) -> list[Inserted]:
-        left = dict(enumerate(news))
+        left = self._encoded(tasks)
         done: dict[int, Inserted] = {}
         lost_answers = int(in_doubt)
         for _ in range(_TURNS):
@@ -97,7 +90,7 @@ class TaskInserts:
                 _take(left, done, await self._ours(left))
             await self._yield_to_holders(self._db.read, left, done)
             if not left:
-                return [done[place] for place in range(len(news))]
+                return [done[place] for place in range(len(tasks))]
         raise StorageUnavailableError(_KEPT_CHANGING)
 
     async def insert_within(
@@ -116,32 +109,22 @@ class TaskInserts:
             NotFoundError: a parent neither exists nor comes before its child.
         """
         await self._require_parents(connection, tasks)
-        inserted: list[Inserted] = []
-        for part in self._encoded(tasks):
-            inserted += await self._insert_part_within(connection, part, now, wakes)
-        return inserted
-
-    async def _insert_part_within(
-        self, connection: Connection[Any], part: list[_New], now: datetime | None, wakes: Wakes
-    ) -> list[Inserted]:
-        left = dict(enumerate(part))
+        left = self._encoded(tasks)
         done: dict[int, Inserted] = {}
         for _ in range(_TURNS):
             news = list(left.values())
-            if _path_of([new.task for new in news]) is _Path.RELATED:
+            if _path_for(news) is _Path.RELATED:
                 stored = await self._insert_related(connection, news, now, wakes)
             else:
                 stored = await self._insert_plain(connection, news, now, wakes, _Path.PLAIN)
             _take(left, done, [place for place, ok in zip(left, stored, strict=True) if ok])
             await self._yield_to_holders(connection.fetch, left, done)
             if not left:
-                return [done[place] for place in range(len(part))]
+                return [done[place] for place in range(len(tasks))]
         raise StorageUnavailableError(_KEPT_CHANGING)
 
-    def _encoded(self, tasks: Sequence[Task]) -> list[list[_New]]:
-        """Encode tasks, in parts that a server takes at once."""
-        news = [_New(task, self._codec.encode(task)) for task in tasks]
-        return [news[start:end] for start, end in cut([new.data for new in news])]
+    def _encoded(self, tasks: Sequence[Task]) -> dict[int, _New]:
+        return dict(enumerate(_New(task, self._codec.encode(task)) for task in tasks))
 
     async def _require_parents(self, connection: Connection[Any], tasks: Sequence[Task]) -> None:
         ids = parents_wanted(tasks)
@@ -154,12 +137,12 @@ class TaskInserts:
     ) -> tuple[list[Inserted], bool]:
         """Store fresh live tasks and the event of each by one statement.
 
-        Where that fails, because an id was taken, its answer got lost or they are too large for
-        one, the tasks are stored without their events. Returns what was done with each, and whether
-        the events are stored.
+        Where that fails, because an id was taken or its answer got lost, and where they are too
+        large for one, the tasks are stored without their events. Returns what was done with each,
+        and whether the events are stored.
         """
-        news, *others = self._encoded(tasks)
-        if others:
+        news = list(self._encoded(tasks).values())
+        if _are_large(news):
             return await self.insert(tasks, None), False
         told = [(str(event.event_type), event.timestamp) for event in events]
         wakes = Wakes()
@@ -187,7 +170,8 @@ class TaskInserts:
 
     async def _insert_once(self, news: list[_New], now: datetime | None) -> list[bool]:
         """Try to insert each; whether it is stored."""
-        path = _path_of([new.task for new in news])
+        path = _path_for(news)
+        seconds = LONG_COMMAND_SECONDS if _are_large(news) else None
         wakes = Wakes()
 
         async def run(connection: Connection[Any]) -> list[bool]:
@@ -204,7 +188,7 @@ class TaskInserts:
                 path = _Path.PLAIN if path is _Path.FRESH else path
                 raise RunAgain from error
 
-        stored = await self._db.run(run)
+        stored = await self._db.run(run, seconds=seconds)
         self._db.announce(wakes.ready, wakes.final)
         return stored
 
@@ -262,10 +246,10 @@ class TaskInserts:
         now: datetime | None,
         wakes: Wakes,
     ) -> list[bool]:
-        """Insert tasks that wait for others, are final already or share an id, part by part."""
+        """Insert tasks part by part: see `_Path.RELATED`."""
         moment = now or await connection.fetchval("SELECT clock_timestamp()")
         stored: list[bool] = []
-        for part in _independent(news):
+        for part in _parts(news):
             parents = await self._statuses(connection, part)
             admitted = [lifecycle.admit(new.task, parents, moment) for new in part]
             kept = await self._insert_admitted(connection, admitted, part, moment, wakes)
@@ -364,6 +348,21 @@ def _path_of(tasks: Sequence[Task]) -> _Path:
         return _Path.RELATED
     is_fresh = not any(task.unique_key or task.schedule_id for task in tasks)
     return _Path.FRESH if is_fresh else _Path.PLAIN
+
+
+def _path_for(news: Sequence[_New]) -> _Path:
+    return _Path.RELATED if _are_large(news) else _path_of([new.task for new in news])
+
+
+def _are_large(news: Sequence[_New]) -> bool:
+    return are_several([new.data for new in news])
+
+
+def _parts(news: list[_New]) -> Iterable[list[_New]]:
+    """Part tasks, in order, so that a statement can insert each part."""
+    for part in _independent(news):
+        for start, end in cut([new.data for new in part]):
+            yield part[start:end]
 
 
 def _independent(news: list[_New]) -> Iterable[list[_New]]:

@@ -30,7 +30,7 @@ from omniq.storage.base import (
 )
 from omniq.storage.events import append_missing
 from omniq.storage.joining import Caller
-from omniq.storage.parts import cut
+from omniq.storage.parts import are_several
 from omniq.storage.postgres.callers import JoinedInserts
 from omniq.storage.postgres.claims import GRACE_SECONDS, ClaimStatements
 from omniq.storage.postgres.database import LONG_COMMAND_SECONDS, Database
@@ -213,7 +213,7 @@ class PostgreSQLQueue(BaseQueue):
         if len(ids) != len(results) or not is_simple(changes):
             return None
         rows = storage.rows(results)
-        if len(cut([row[-1] for row in rows])) > 1:
+        if are_several([row[-1] for row in rows]):
             return None
         return await self._writes.swap(changes, now, rows)
 

@@ -29,8 +29,8 @@ from omniq.storage.base import (
     Capabilities,
     EventFilter,
 )
-from omniq.storage.parts import cut
-from omniq.storage.postgres.database import Database
+from omniq.storage.parts import are_several, cut
+from omniq.storage.postgres.database import LONG_COMMAND_SECONDS, Database
 from omniq.storage.postgres.looks import Remembered
 from omniq.storage.postgres.rows import batch, columns, stored_text, waves
 from omniq.storage.postgres.statements import store_results
@@ -142,14 +142,11 @@ class PostgreSQLResultStorage(_PostgresStorage, BaseResultStorage):
 
     async def _set(self, results: list[TaskResult]) -> list[bool]:
         rows = self.rows(results)
-        return [
-            stands
-            for start, end in cut([row[-1] for row in rows])
-            for stands in await self._set_part(rows[start:end])
+        parts = [
+            wave[start:end]
+            for wave in waves(rows, lambda row: row[0])
+            for start, end in cut([row[-1] for _, row in wave])
         ]
-
-    async def _set_part(self, rows: Sequence[tuple[Any, ...]]) -> list[bool]:
-        parts = waves(rows, lambda row: row[0])
         standing = [False] * len(rows)
 
         async def write(connection: Connection[Any]) -> None:
@@ -159,7 +156,12 @@ class PostgreSQLResultStorage(_PostgresStorage, BaseResultStorage):
                 for place, row in part:
                     standing[place] = row[0] in stored
 
-        await (self._db.run(write) if len(parts) == 1 else self._db.transaction(write))
+        if len(parts) == 1:
+            await self._db.run(write)
+        else:
+            are_large = are_several([row[-1] for row in rows])
+            seconds = LONG_COMMAND_SECONDS if are_large else None
+            await self._db.transaction(write, seconds=seconds)
         return standing
 
     async def _get(self, task_ids: list[str], now: datetime | None) -> list[TaskResult | None]:
