@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -34,3 +35,10 @@ async def store(url: str) -> AsyncIterator[DataStore]:
     """An empty store; it must be left without keys that the test's own prefix does not explain."""
     async with DataStore(url=url, prefix=f"{namespace()}:") as store:
         yield store
+
+
+async def settled(store: DataStore) -> None:
+    """Let what was started reach the store: these calls come after it."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+        await store.queue.length("anything")

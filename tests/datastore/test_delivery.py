@@ -10,6 +10,7 @@ import pytest
 
 from omniq.datastore import DataStore, Delivery
 from omniq.exceptions import ValidationError
+from tests.datastore.conftest import settled
 
 
 async def _receive(store: DataStore, **options: Any) -> Delivery:
@@ -82,11 +83,11 @@ async def test_a_block_acknowledges_or_releases(store: DataStore) -> None:
 async def test_a_waiting_consumer_is_woken_by_a_push(store: DataStore) -> None:
     """And by a release."""
     waiting = asyncio.create_task(_receive(store))
-    await asyncio.sleep(0)
+    await settled(store)
     await store.queue.push("q", 1)
     first = await waiting
     waiting = asyncio.create_task(_receive(store))
-    await asyncio.sleep(0)
+    await settled(store)
 
     await first.release()
 

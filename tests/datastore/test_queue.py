@@ -21,6 +21,7 @@ from omniq.exceptions import (
     ValidationError,
 )
 from omniq.testing.waiting import wait_until
+from tests.datastore.conftest import settled
 from tests.servers.redis import namespace
 
 
@@ -41,15 +42,8 @@ def _prefix(store: DataStore) -> str:
 async def _popping(store: DataStore, name: str, timeout: Any = None) -> asyncio.Task[Any]:
     """Start a pop, and return when it waits."""
     task = asyncio.create_task(store.queue.pop(name, timeout=timeout))
-    await _settled(store)
+    await settled(store)
     return task
-
-
-async def _settled(store: DataStore) -> None:
-    """Let what was started reach the store: these calls come after it."""
-    for _ in range(5):
-        await asyncio.sleep(0)
-        await store.queue.length("anything")
 
 
 class TestOrder:
@@ -142,7 +136,7 @@ class TestWaiting:
     ) -> None:
         """Not by the first alone."""
         popping = asyncio.create_task(store.queue.pop_any(["a", "b", "c"]))
-        await _settled(store)
+        await settled(store)
 
         await other.queue.push("b", 5)
 
@@ -176,7 +170,7 @@ class TestWaiting:
         """Instead of opening the store again behind the back of its owner."""
         popping = await _popping(store, "q")
         leasing = asyncio.create_task(store.queue.receive("q"))
-        await _settled(store)
+        await settled(store)
 
         await store.close()
 
