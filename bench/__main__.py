@@ -18,7 +18,7 @@ from bench.results import Results
 from bench.run import installed, run_rounds
 from bench.sizes import FULL, QUICK
 
-GROWTH = "growth"
+GROWTH, WAITING = "growth", "waiting"
 OURS = "omniq-"
 
 
@@ -41,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from bench.growth import run_growth
 
         run_growth(options.backend, sizes, results, say)
+    if WAITING in options.only and options.backend in (None, "file"):
+        from bench.waiting import run_waiting
+
+        run_waiting(sizes, results, say)
     verdicts = judge(results)
     show(Console(), results, verdicts)
     if options.json:
@@ -75,10 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
         "--only",
-        type=_names(*PARTS, GROWTH),
+        type=_names(*PARTS, GROWTH, WAITING),
         default=list(PARTS),
         metavar="PART,…",
-        help=f"the parts to run: {', '.join(PARTS)} (all these by default) or {GROWTH}",
+        help=f"the parts to run: {', '.join(PARTS)} (all these by default), {GROWTH} or {WAITING}",
     )
     parser.add_argument("--backend", choices=BACKENDS, help="measure only this backend")
     parser.add_argument(

@@ -18,7 +18,7 @@ REDIS, POSTGRES, NATS, BARE = "omniq-redis", "omniq-postgres", "omniq-nats", "om
 SYNCED_FILE, FAST_FILE = "omniq-file-full", "omniq-file-fast"
 REDIS_PEERS = ("arq", "saq", "taskiq", "huey", "dramatiq", "streaq")
 
-CLAIM_PREFIX = "claims_per_second_at_"
+CLAIMS, RUNS = "claims_per_second_at_", "runs_per_second_at_"
 
 Figure = Callable[[Results], float | None]
 
@@ -85,26 +85,26 @@ def scaled(name: str, metric: str, factor: float) -> Figure:
     return figure
 
 
-def claim_metric(size: int) -> str:
-    """Name the claim rate measured with so many tasks of each kind in the store."""
-    return f"{CLAIM_PREFIX}{size}"
+def sized(kind: str, size: int) -> str:
+    """Name the rate, ``CLAIMS`` or ``RUNS``, measured with so many tasks in the store."""
+    return f"{kind}{size}"
 
 
-def claim_rates(results: Results, name: str) -> dict[int, float]:
-    """Return an adapter's tasks claimed per second by store size, smallest first."""
+def sized_rates(results: Results, name: str, kind: str) -> dict[int, float]:
+    """Return an adapter's rates of one kind by store size, smallest first."""
     rates = {
-        int(metric.removeprefix(CLAIM_PREFIX)): results.median(name, metric)
+        int(metric.removeprefix(kind)): results.median(name, metric)
         for adapter, metric in results.samples
-        if adapter == name and metric.startswith(CLAIM_PREFIX)
+        if adapter == name and metric.startswith(kind)
     }
     return {size: rate for size, rate in sorted(rates.items()) if rate is not None}
 
 
-def growth(name: str) -> Figure:
-    """Return a figure that divides the claim rate at the largest size by that at the smallest."""
+def growth(name: str, kind: str = CLAIMS) -> Figure:
+    """Return a figure that divides the rate at the largest size by that at the smallest."""
 
     def figure(results: Results) -> float | None:
-        rates = list(claim_rates(results, name).values())
+        rates = list(sized_rates(results, name, kind).values())
         return rates[-1] / rates[0] if len(rates) > 1 else None
 
     return figure
@@ -257,6 +257,7 @@ FLOORS = (
         0.5,
     ),
     Floor("files: claim rate, most tasks / fewest", growth(FAST_FILE), 0.8),
+    Floor("files: tasks run, most waiting / fewest", growth(FAST_FILE, RUNS), 0.95),
 )
 
 

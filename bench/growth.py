@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from msgspec.structs import replace
 
-from bench.compare import claim_metric
+from bench.compare import CLAIMS, sized
 from bench.results import Results
 from bench.servers import serving
 from bench.sizes import Sizes
@@ -85,7 +85,7 @@ async def _measure(
             for size, queue in queues.items():
                 seconds = sum([await _burst(queue) for _ in range(BURSTS_PER_ROUND)])
                 claimed = BATCH * BATCHES_PER_BURST * BURSTS_PER_ROUND
-                results.add(name, {claim_metric(size): claimed / seconds})
+                results.add(name, {sized(CLAIMS, size): claimed / seconds})
 
 
 async def _burst(queue: BaseQueue) -> float:

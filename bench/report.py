@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.catalogue import BACKENDS, CATALOGUE, Entry
-from bench.compare import Verdict, claim_rates
+from bench.compare import CLAIMS, RUNS, Verdict, sized_rates
 from bench.results import Results
 from bench.sizes import Sizes
 
@@ -88,6 +88,12 @@ COLUMNS = {
     ),
 }
 
+GROWN = {
+    CLAIMS: ("growth", "waiting, delayed and finished tasks, each", "claims per second"),
+    RUNS: ("waiting", "waiting tasks", "tasks run per second"),
+}
+"""By kind of rate: the title of its table, and of the columns."""
+
 
 def show(console: Console, results: Results, verdicts: Sequence[Verdict]) -> None:
     """Print what was measured, then the floors, then whatever went wrong."""
@@ -147,18 +153,12 @@ def _show_measured(
 
 def _show_growth(console: Console, results: Results) -> None:
     for name in (entry.name for entry in CATALOGUE):
-        rates = claim_rates(results, name)
-        title = f"{name}: growth"
-        table = Table(
-            "waiting, delayed and finished tasks, each",
-            "claims per second",
-            title=title,
-            title_justify="left",
-        )
-        for size, rate_there in rates.items():
-            table.add_row(f"{size:,}", rate(rate_there))
-        if rates:
-            console.print(table)
+        for kind, (title, tasks, what) in GROWN.items():
+            if rates := sized_rates(results, name, kind):
+                table = Table(tasks, what, title=f"{name}: {title}", title_justify="left")
+                for size, rate_there in rates.items():
+                    table.add_row(f"{size:,}", rate(rate_there))
+                console.print(table)
 
 
 def _show_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:

@@ -17,6 +17,7 @@ class Sizes:
     Attributes:
         latency_budget_seconds: a poller that needs longer for all samples sends fewer.
         growth: the sizes of growth mode: as many tasks waiting, delayed and finished.
+        waiting: the sizes of waiting mode: how many tasks wait at least, smallest first.
     """
 
     rounds: int
@@ -30,6 +31,7 @@ class Sizes:
     idle_seconds: float
     idle_queries_seconds: float
     growth: tuple[int, ...]
+    waiting: tuple[int, ...]
 
     def drain_of(self, entry: Entry) -> int:
         """Return how many tasks this adapter drains."""
@@ -48,6 +50,7 @@ FULL = Sizes(
     idle_seconds=5.0,
     idle_queries_seconds=30.0,
     growth=(1_000, 10_000, 100_000, 1_000_000),
+    waiting=(10_000, 1_000_000),
 )
 QUICK = Sizes(
     rounds=1,
@@ -61,4 +64,5 @@ QUICK = Sizes(
     idle_seconds=2.0,
     idle_queries_seconds=12.0,
     growth=(1_000, 10_000, 100_000),
+    waiting=(10_000, 100_000),
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.compare import DRAIN, FAST, FULL, REDIS, claim_metric, judge
+from bench.compare import CLAIMS, DRAIN, FAST, FULL, REDIS, judge, sized
 from bench.recorder import RunLog, RunReader
 from bench.results import Results, percentile
 
@@ -60,7 +60,7 @@ def test_growth_compares_the_largest_store_with_the_smallest() -> None:
     """The order in which sizes were measured does not matter."""
     results = Results()
     for size, rate in ((1_000_000, 70.0), (1_000, 100.0), (10_000, 90.0)):
-        results.add(FAST, {claim_metric(size): rate})
+        results.add(FAST, {sized(CLAIMS, size): rate})
 
     (verdict,) = judge(results)
 
@@ -83,7 +83,7 @@ def test_each_store_has_a_growth_of_its_own() -> None:
     results = Results()
     for name, rates in ((REDIS, (100.0, 90.0)), (FAST, (1000.0, 100.0))):
         for size, rate in zip((1_000, 1_000_000), rates, strict=True):
-            results.add(name, {claim_metric(size): rate})
+            results.add(name, {sized(CLAIMS, size): rate})
 
     assert {verdict.value: verdict.kept for verdict in judge(results)} == {0.1: False, 0.9: True}
 
