@@ -1,20 +1,21 @@
 """Waiting mode: how fast a worker runs tasks from a store in files, as ever more of them wait.
 
-Whole runs, result and events kept, where growth mode measures claims alone. Each store is filled in
-two halves, from the smallest to the largest and back, before any is measured, as what was
-filled just before its turn would have warmer caches. Each drain has a new process.
+Whole runs, result and events kept, where growth mode measures claims alone. All stores are filled
+before any is measured, half of the small ones before the largest and half after it: what was filled
+just before its turn would have warmer caches. Each drain has a new process.
 """
 
 from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.child import run
 from bench.compare import FAST_FILE, RUNS, sized
@@ -30,27 +31,44 @@ from omniq.worker.serve import collect_garbage_rarely
 FILLED_AT_ONCE = 20_000
 WARM_UP = 1_000
 MEASURED = 10_000
-SPARE = 1_000
-"""More than a worker still runs when it is told to stop."""
+USED = WARM_UP + MEASURED + 1_000
+"""By one drain at most: a worker told to stop ends what it has claimed."""
 
 Work = Callable[[str, range], Coroutine[Any, Any, float]]
 
 
+class _Store(NamedTuple):
+    """A store in which at least so many tasks wait while it is measured."""
+
+    waiting: int
+    url: str
+
+
 def run_waiting(sizes: Sizes, results: Results, say: Callable[[str], None]) -> None:
     """Measure tasks run per second at each size, ``sizes.rounds`` times, in files without sync."""
-    used = sizes.rounds * (WARM_UP + MEASURED + SPARE)
     with TemporaryDirectory(prefix="bench-") as folder:
-        urls = {size: f"file://{Path(folder, str(size))}?durability=fast" for size in sizes.waiting}
-        for half, order in enumerate((sizes.waiting, sizes.waiting[::-1])):
-            for size in order:
-                n = (size + used) // 2
-                say(f"waiting: filling half of a store of {2 * n:,} tasks")
-                _in_a_new_process(_fill, urls[size], range(half * n, half * n + n))
-        for number in range(sizes.rounds):
+        rounds = [_stores(folder, sizes.waiting, number) for number in range(sizes.rounds)]
+        largest = rounds[0][-1]
+        early, late = ([s for r in rounds[half::2] for s in r[:-1]] for half in (0, 1))
+        for store in (*early, largest, *late):
+            n = store.waiting + USED * (sizes.rounds if store == largest else 1)
+            say(f"waiting: filling a store with {n:,} tasks")
+            _in_a_new_process(_fill, store.url, range(n))
+        os.sync()  # what is still to be written would be, during the first drains
+        for number, stores in enumerate(rounds):
             say(f"waiting: round {number + 1} of {sizes.rounds}")
-            for size in sizes.waiting[:: -1 if number % 2 else 1]:
-                rate = _in_a_new_process(_drain, urls[size], range(WARM_UP, WARM_UP + MEASURED))
-                results.add(FAST_FILE, {sized(RUNS, size): rate})
+            for store in stores[:: -1 if number % 2 else 1]:
+                rate = _in_a_new_process(_drain, store.url, range(WARM_UP, WARM_UP + MEASURED))
+                results.add(FAST_FILE, {sized(RUNS, store.waiting): rate})
+
+
+def _stores(folder: str, waiting: Sequence[int], number: int) -> list[_Store]:
+    """Return the stores of one round; the largest, which takes minutes to fill, is that of all."""
+    *small, largest = waiting
+    names = {size: f"{size}-{number}" for size in small} | {largest: str(largest)}
+    return [
+        _Store(size, f"file://{Path(folder, name)}?durability=fast") for size, name in names.items()
+    ]
 
 
 def _in_a_new_process(work: Work, url: str, tasks: range) -> float:
