@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
+from omniq.app.hooking import Hooking
 from omniq.app.operations import Operations
 from omniq.app.options import Duration, TaskOptions, TaskTemplate
 from omniq.app.schedules import (
@@ -42,7 +43,7 @@ Target = str | Callable[..., Any]
 """A task function, a plain function, or the name of one."""
 
 
-class OmniQ(Operations):
+class OmniQ(Hooking, Operations):
     """A task queue: declares tasks, enqueues them, looks after them.
 
     ``OmniQ()`` keeps all in ``./omniq.db`` unless ``OMNIQ_*`` says otherwise; `omniq.app.stores`

@@ -240,7 +240,7 @@ class Registry:
         """
         task = self._made(func, template, name)
         known = self._by_name.get(task.name)
-        if known is not None and not _is_redefined(known.func, func):
+        if known is not None and not is_redefined(known.func, func):
             raise ConfigError(
                 f"the task name {task.name!r} is taken by {known.func!r}; give this one `name=`"
             )
@@ -335,7 +335,7 @@ def _default_name(func: Callable[..., Any]) -> str:
     return stable_name(func)
 
 
-def _is_redefined(known: Callable[..., Any], func: Callable[..., Any]) -> bool:
+def is_redefined(known: Callable[..., Any], func: Callable[..., Any]) -> bool:
     """Whether it is the same definition, run again: a module reloaded, a cell run twice."""
     return known is func or (
         getattr(known, "__module__", None) == getattr(func, "__module__", "")

@@ -101,6 +101,7 @@ async def test_an_end_that_makes_no_sense_fails_its_task_and_no_other() -> None:
             worker_id="w",
             result_ttl_seconds=None,
             settled=lambda _, after: ended.append(after),
+            tell=lambda *_: None,
         )
         for task, outcome in zip(tasks, (Snoozed(1e18), Completed(1)), strict=True):
             settler.add(Run(task, trusted_until=time.monotonic() + 60), outcome)
@@ -163,7 +164,7 @@ async def test_cleaning_up_goes_on_after_an_error_nobody_foresaw(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else a worker that runs for months would keep what has expired."""
-    monkeypatch.setattr(worker_module, "CLEANUP_SECONDS", 0.01)
+    monkeypatch.setattr("omniq.worker.upkeep.CLEANUP_SECONDS", 0.01)
     results, rest = StumblingResults(), MemoryBackend()
 
     async with OmniQ(tasks=rest, results=results, events=rest, schedules=rest) as app:

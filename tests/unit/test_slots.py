@@ -8,6 +8,7 @@ import pytest
 
 from omniq import lifecycle
 from omniq.models.task import Task
+from omniq.hooks import Hooks
 from omniq.worker.executor import Callee, Executor
 from omniq.worker.runs import Run, StopReason
 from omniq.worker.slots import SHORT_SECONDS, Slots
@@ -118,7 +119,7 @@ async def test_a_run_stopped_before_its_first_step_ends_all_the_same() -> None:
         called.append("work")
 
     slots = Slots(1)
-    executor = Executor(lambda _name: Callee(work, is_async=True), "w", slots)
+    executor = Executor(lambda _name: Callee(work, is_async=True), "w", slots, Hooks())
     item = run()
     item.runner = asyncio.create_task(executor.execute(item))
     item.stop(StopReason.RELEASE)

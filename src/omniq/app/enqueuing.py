@@ -9,6 +9,7 @@ from datetime import datetime
 from omniq.clock import utcnow
 from omniq.coalesce import Coalescer
 from omniq.exceptions import ValidationError
+from omniq.hooks import Hooks
 from omniq.models.checks import checked_task
 from omniq.models.event import EventType, TaskEvent
 from omniq.models.task import Task
@@ -23,9 +24,12 @@ _CHUNK = 1000
 class Enqueuing:
     """Stores tasks and logs ENQUEUED, unless told to log nothing."""
 
-    def __init__(self, queue: BaseQueue, events: BaseEventStorage, *, log_events: bool) -> None:
+    def __init__(
+        self, queue: BaseQueue, events: BaseEventStorage, hooks: Hooks, *, log_events: bool
+    ) -> None:
         self._queue = queue
         self._events = events
+        self._hooks = hooks
         self._log_events = log_events
         self._codec = RecordCodec(Task, ("args", "kwargs", "metadata"))
         self._pairs: Coalescer[tuple[Task, TaskEvent], Inserted] = Coalescer(self._insert_logged)
@@ -37,6 +41,7 @@ class Enqueuing:
         its event, so that a store with group commit writes both at once. Otherwise the event
         follows, if the task was stored.
         """
+        task = self._hooks.prepared(task)
         if not self._log_events:
             return await self._queue.enqueue(task)
         now = utcnow()
@@ -64,6 +69,7 @@ class Enqueuing:
 
         While one part is stored, the events of the part before are.
         """
+        tasks = self._hooks.all_prepared(tasks)
         now, logging = utcnow(), None
         done: list[tuple[Task, Inserted]] = []
         try:
@@ -88,11 +94,13 @@ class Enqueuing:
         ENQUEUED is logged if the events are kept in that database too: elsewhere, it might tell of
         a task that never came to be.
         """
+        tasks = self._hooks.all_prepared(tasks)
         inserted = await self._queue.insert_within(connection, tasks, events=self._same_store())
         return [standing(task, item) for task, item in zip(tasks, inserted, strict=True)]
 
     def store_within_sync(self, connection: object, tasks: Sequence[Task]) -> list[str]:
         """Do as `store_within`, with a connection that blocks, in this thread."""
+        tasks = self._hooks.all_prepared(tasks)
         inserted = self._queue.insert_within_sync(connection, tasks, events=self._same_store())
         return [standing(task, item) for task, item in zip(tasks, inserted, strict=True)]
 

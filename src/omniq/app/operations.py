@@ -10,6 +10,7 @@ from omniq.app.queues import QueueStatus, cancel_unstarted, statuses
 from omniq.app.stores import Sources, Stores
 from omniq.blocking import blocking
 from omniq.clock import utcnow
+from omniq.hooks import Hooks
 from omniq.ids import check_name
 from omniq.models.event import EventType, TaskEvent
 from omniq.models.finding import Finding
@@ -24,6 +25,7 @@ class Operations(Component):
     Attributes:
         task_queue, result_storage, event_storage, schedule_storage: the four components.
         log_events: whether the history of tasks is kept.
+        hooks: what the application hooks in.
         lookups, enqueuing: batched reads and writes, shared with handles and task functions.
     """
 
@@ -36,7 +38,10 @@ class Operations(Component):
         self.schedule_storage = self._stores.schedules
         self.log_events = log_events
         self.lookups = Lookups(self.task_queue, self.result_storage)
-        self.enqueuing = Enqueuing(self.task_queue, self.event_storage, log_events=log_events)
+        self.hooks = Hooks()
+        self.enqueuing = Enqueuing(
+            self.task_queue, self.event_storage, self.hooks, log_events=log_events
+        )
 
     async def get_task(self, task_id: str) -> Task | None:
         """Return the task of this id, or None."""

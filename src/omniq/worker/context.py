@@ -21,14 +21,18 @@ class TaskContext:
         task: the task as it was claimed.
         deadline: when its timeout ends this attempt, or None.
         worker_id: who runs it.
+        state: what the application's `lifespan` yielded in this worker; None without one.
     """
 
-    __slots__ = ("_run", "deadline", "task", "worker_id")
+    __slots__ = ("_run", "deadline", "state", "task", "worker_id")
 
-    def __init__(self, run: Run, worker_id: str, deadline: datetime | None) -> None:
+    def __init__(
+        self, run: Run, worker_id: str, deadline: datetime | None, state: Any = None
+    ) -> None:
         self.task: Task = run.task
         self.worker_id = worker_id
         self.deadline = deadline
+        self.state = state
         self._run = run
 
     @property

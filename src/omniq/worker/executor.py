@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ from omniq.exceptions import (
     UnknownTaskError,
     ValidationError,
 )
+from omniq.hooks import Hooks
 from omniq.models.result import ErrorInfo
 from omniq.models.task import Task
 from omniq.serialization import has_unknown
@@ -50,10 +52,16 @@ class Executor:
         resolve: returns the function of a task name, or raises `UnknownTaskError`.
         worker_id: shown in the task's context.
         slots: how many tasks run at once.
+        hooks: what is wrapped around each run.
+
+    Attributes:
+        state: what the application's lifespan yielded; shown in the task's context.
     """
 
-    def __init__(self, resolve: Resolve, worker_id: str, slots: Slots) -> None:
+    def __init__(self, resolve: Resolve, worker_id: str, slots: Slots, hooks: Hooks) -> None:
         self._resolve = resolve
+        self._hooks = hooks
+        self.state: Any = None
         self._worker_id = worker_id
         self._slots = slots
         self._callees: dict[str, Callee] = {}
@@ -94,13 +102,14 @@ class Executor:
     async def _call(self, run: Run) -> lifecycle.Outcome | None:
         task = run.task
         callee = self._callee(task.func)
-        timer = self._enter(run)
+        context, timer = self._enter(run)
         try:
-            if callee.is_async:
+            if self._hooks.wraps:
+                value = await self._wrapped(run, callee, context)
+            elif callee.is_async:
                 value = await callee.function(*task.args, **task.kwargs)
             else:
-                call = partial(callee.function, *task.args, **task.kwargs)
-                value = await self.threads.run(run, call)
+                value = await self._in_thread(run, callee)
             outcome: lifecycle.Outcome | None = lifecycle.Completed(value)
         except (asyncio.CancelledError, RunInterrupted) as error:
             outcome = self._stopped(run, error)
@@ -116,16 +125,32 @@ class Executor:
                 timer.cancel()
         return outcome
 
-    def _enter(self, run: Run) -> asyncio.TimerHandle | None:
-        """Set the context of the run and its alarm clock."""
+    async def _in_thread(self, run: Run, callee: Callee) -> Any:
+        call = partial(callee.function, *run.task.args, **run.task.kwargs)
+        return await self.threads.run(run, call)
+
+    async def _wrapped(self, run: Run, callee: Callee, context: TaskContext) -> Any:
+        """Return what the function returns; None if what is wrapped around it held its error."""
+        value = None
+        async with AsyncExitStack() as stack:
+            await self._hooks.enter(stack, context)
+            if callee.is_async:
+                value = await callee.function(*run.task.args, **run.task.kwargs)
+            else:
+                value = await self._in_thread(run, callee)
+        return value
+
+    def _enter(self, run: Run) -> tuple[TaskContext, asyncio.TimerHandle | None]:
+        """Set the context of the run and its alarm clock; return both."""
         task = run.task
         deadline, timer = None, None
         if task.timeout_seconds is not None:
             deadline = utcnow() + timedelta(seconds=task.timeout_seconds)
             loop = asyncio.get_running_loop()
             timer = loop.call_later(task.timeout_seconds, run.stop, StopReason.TIMEOUT)
-        enter(TaskContext(run, self._worker_id, deadline))
-        return timer
+        context = TaskContext(run, self._worker_id, deadline, self.state)
+        enter(context)
+        return context, timer
 
     def _callee(self, name: str) -> Callee:
         callee = self._callees.get(name)

@@ -42,7 +42,12 @@ class Ended(msgspec.Struct):
 
 
 class Settler:
-    """Gathers ended runs and writes them; `settled` is called with each run that is done with."""
+    """Gathers ended runs and writes them.
+
+    Args:
+        settled: called with each run that is done with.
+        tell: called with each event, and its task as that leaves it.
+    """
 
     def __init__(
         self,
@@ -53,6 +58,7 @@ class Settler:
         worker_id: str,
         result_ttl_seconds: float | None,
         settled: Callable[[Run, Task | None], None],
+        tell: Callable[[TaskEvent, Task], None],
     ) -> None:
         self._queue = queue
         self._results = results
@@ -60,6 +66,7 @@ class Settler:
         self._worker_id = worker_id
         self._result_ttl = result_ttl_seconds
         self._settled = settled
+        self._tell = tell
         self._waiting: list[tuple[Run, lifecycle.Outcome]] = []
         self._flusher: asyncio.Task[None] | None = None
 
@@ -183,6 +190,7 @@ class Settler:
         for item, ok in zip(ended, won, strict=True):
             event = self._event(item, now) if ok else self._lost_event(item.run, now)
             events.append(event)
+            self._tell(event, item.after if ok else item.run.task)
             if event.event_type is not EventType.COMPLETED:
                 _log_end(item, event)
             self._settled(item.run, item.after if ok else None)

@@ -14,30 +14,30 @@ from typing import TYPE_CHECKING, Any
 from omniq import lifecycle
 from omniq.blocking import refuse_in_loop
 from omniq.clock import check_seconds, utcnow
-from omniq.exceptions import ConfigError, OmniQError, StorageError
+from omniq.exceptions import ConfigError, StorageError
 from omniq.ids import new_worker_id
 from omniq.models.checks import check_limit, check_queues
 from omniq.models.event import EventType, TaskEvent
 from omniq.models.task import Task, TaskStatus
-from omniq.scheduler import Scheduler
 from omniq.waits import all_or_first, first_of
 from omniq.worker.claims import Claims
 from omniq.worker.eventlog import EventLog
 from omniq.worker.executor import Callee, Executor
 from omniq.worker.health import BEAT_SECONDS, Health
 from omniq.worker.leases import LeaseKeeper, checked_lease
+from omniq.worker.lifespan import opened
 from omniq.worker.options import WorkerOptions, checked_modules
 from omniq.worker.runs import Run, StopReason
 from omniq.worker.settler import Settler
 from omniq.worker.slots import PATIENCE_SECONDS, Slots
 from omniq.worker.start import log_start
+from omniq.worker.upkeep import upkeep
 
 if TYPE_CHECKING:
     from omniq.core import OmniQ
 
 logger = logging.getLogger(__name__)
 WAIT_SECONDS = 5.0
-CLEANUP_SECONDS = 600.0
 BACKLOG_FACTOR = 4
 PAUSES = (0.1, 2.0)
 """First and longest pause between two tries of a store that is away, in seconds."""
@@ -92,7 +92,7 @@ class Worker:
         self._log = EventLog(app.event_storage if app.log_events else None)
         self._claims = Claims(self._queue, self.id, self.options)
         self._slots = Slots(self.options.concurrency)
-        self._executor = Executor(self._resolve, self.id, self._slots)
+        self._executor = Executor(self._resolve, self.id, self._slots, app.hooks)
         self._settler = Settler(
             self._queue,
             app.result_storage,
@@ -100,6 +100,7 @@ class Worker:
             worker_id=self.id,
             result_ttl_seconds=app.result_ttl_seconds,
             settled=self._settled,
+            tell=app.hooks.tell,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -114,6 +115,7 @@ class Worker:
             ConfigError: it runs already.
             StorageError: the stores cannot be opened at the start; later the worker waits for
                 them to come back.
+            Exception: whatever the application's `lifespan` raised.
         """
         if self._stop is not None:
             raise ConfigError(f"worker {self.id} runs already")
@@ -123,9 +125,12 @@ class Worker:
             await first_of(self.app.connect(), self._stop.wait())
             if self._stop.is_set():  # before anything was begun
                 return
-            await self.app.save_schedules()
-            await self._queue.announce(self.id)
-            await self._work()
+            life = self.app.hooks.life()
+            async with opened(life, self._stop, self._force) as self._executor.state:
+                if not self._stop.is_set():
+                    await self.app.save_schedules()
+                    await self._queue.announce(self.id)
+                    await self._work()
         finally:
             self._stop = None
 
@@ -162,7 +167,8 @@ class Worker:
         )
         keeper.start()
         log_start(self)
-        helpers = [asyncio.create_task(job) for job in self._side_jobs()]
+        assert self._stop is not None  # noqa: S101 - set by `run`
+        helpers = [asyncio.create_task(job) for job in upkeep(self.app, self.options, self._stop)]
         try:
             await self._claim_loop()
         finally:
@@ -172,16 +178,6 @@ class Worker:
             with suppress(StorageError):  # the store is away: the lock falls with the process
                 await self._queue.withdraw(self.id)
         logger.info("worker %s stopped", self.id)
-
-    def _side_jobs(self) -> list[Coroutine[Any, Any, None]]:
-        jobs: list[Coroutine[Any, Any, None]] = []
-        if self.options.schedules and self._stop is not None:
-            events = self.app.event_storage if self.app.log_events else None
-            scheduler = Scheduler(self._queue, self.app.schedule_storage, events)
-            jobs.append(scheduler.run(self._stop))
-        if self.options.cleanup:
-            jobs.append(self._cleanup_loop())
-        return jobs
 
     async def _claim_loop(self) -> None:
         assert self._stop is not None  # noqa: S101 - set by `run`
@@ -244,7 +240,7 @@ class Worker:
             loop.call_later(PATIENCE_SECONDS, self._slots.give_back_waiting, started)
         else:
             self._begin(started)
-        self._log.add([self._started_event(run.task) for run in started], lazily=True)
+        self._log.add([self._started(run.task) for run in started], lazily=True)
         return len(tasks)
 
     def _start(self, task: Task, trusted_until: float) -> Run | None:
@@ -295,14 +291,17 @@ class Worker:
         if self._freed is not None:
             self._freed.set()
 
-    def _started_event(self, task: Task) -> TaskEvent:
-        return TaskEvent(
+    def _started(self, task: Task) -> TaskEvent:
+        """Return the event that tells of a start, after telling the listeners."""
+        event = TaskEvent(
             task_id=task.id,
             event_type=EventType.STARTED,
             timestamp=task.started_at or utcnow(),
             details={"attempt": task.attempt} if task.attempt > 1 else {},
             worker_id=self.id,
         )
+        self.app.hooks.tell(event, task)
+        return event
 
     async def _idle(self, *, was_busy: bool) -> bool:
         """Nothing was claimable: wait for work; True when a burst is over.
@@ -367,17 +366,6 @@ class Worker:
                 logger.warning("task %s does not react; given back", run.task.id)
                 run.given_up = True
                 self._settler.add(run, lifecycle.Released("the worker stopped; its thread did not"))
-
-    async def _cleanup_loop(self) -> None:
-        while True:
-            pause = uniform(CLEANUP_SECONDS / 2, CLEANUP_SECONDS)  # noqa: S311 - jitter
-            await asyncio.sleep(pause)
-            try:
-                await self.app.cleanup()
-            except OmniQError as error:
-                logger.warning("cleanup: %s", error)
-            except Exception:
-                logger.exception("cleanup failed; again in a while")
 
     async def _pause(self, seconds: float) -> None:
         assert self._stop is not None  # noqa: S101 - set by `run`

@@ -1,0 +1,159 @@
+"""What an application hooks in: the life of its workers, its runs, their events, its enqueueing."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+from msgspec.structs import replace
+
+from omniq.exceptions import ConfigError
+from omniq.models.checks import check_mapping
+from omniq.registry import is_redefined
+
+if TYPE_CHECKING:
+    from omniq.models.event import TaskEvent
+    from omniq.models.task import Task
+    from omniq.worker.context import TaskContext
+
+logger = logging.getLogger(__name__)
+
+Lifespan = Callable[[], AsyncIterator[Any]]
+Around = Callable[["TaskContext"], AsyncIterator[None]]
+Listener = Callable[["TaskEvent", "Task"], object]
+Addition = Callable[["Task"], Mapping[str, Any] | None]
+F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Hooks:
+    """The functions an application has declared, each kind called in the order declared."""
+
+    def __init__(self) -> None:
+        self._lifespan: Lifespan | None = None
+        self._around: list[Around] = []
+        self._listeners: list[Listener] = []
+        self._additions: list[Addition] = []
+
+    def declare_lifespan(self, func: Lifespan) -> None:
+        """Take what opens and closes the resources of a worker.
+
+        Raises:
+            ConfigError: it is no asynchronous generator function, or there is one already.
+        """
+        _check_generator("lifespan", func)
+        known = self._lifespan
+        if known is not None and not is_redefined(known, func):
+            raise ConfigError(f"the lifespan is {known!r} already; open and close all in one")
+        self._lifespan = func
+
+    def declare_around(self, func: Around) -> None:
+        """Take what is wrapped around each run.
+
+        Raises:
+            ConfigError: it is no asynchronous generator function of one argument.
+        """
+        _check_generator("around", func, "task")
+        _put(self._around, func)
+
+    def declare_listener(self, func: Listener) -> None:
+        """Take what is told of each event of a worker.
+
+        Raises:
+            ConfigError: it is no plain function of two arguments.
+        """
+        _check_plain("on_event", func, "event", "task")
+        _put(self._listeners, func)
+
+    def declare_addition(self, func: Addition) -> None:
+        """Take what adds to the metadata of each task enqueued.
+
+        Raises:
+            ConfigError: it is no plain function of one argument.
+        """
+        _check_plain("before_enqueue", func, "task")
+        _put(self._additions, func)
+
+    def life(self) -> AbstractAsyncContextManager[Any] | None:
+        """Return the resources of a worker, to be entered once; None if there are none."""
+        return None if self._lifespan is None else _manager(self._lifespan)
+
+    @property
+    def wraps(self) -> bool:
+        """Whether anything is to be wrapped around runs."""
+        return bool(self._around)
+
+    async def enter(self, stack: AsyncExitStack, task: TaskContext) -> None:
+        """Enter all that is wrapped around a run, the first declared outermost."""
+        for func in self._around:
+            await stack.enter_async_context(_manager(func, task))
+
+    def tell(self, event: TaskEvent, task: Task) -> None:
+        """Tell of an event; a listener that fails is logged, and harms nothing else."""
+        for listener in self._listeners:
+            try:
+                listener(event, task)
+            except Exception:
+                logger.exception("%r failed on %s of task %s", listener, event.event_type, task.id)
+
+    def prepared(self, task: Task) -> Task:
+        """Return a task to be enqueued, with what is added to its metadata.
+
+        Raises:
+            ValidationError: what is added is no mapping. Whatever else an addition raises keeps
+                the task from being stored.
+        """
+        for addition in self._additions:
+            added = addition(task)
+            if added is not None:
+                check_mapping("metadata", added)
+                task = replace(task, metadata={**task.metadata, **added})
+        return task
+
+    def all_prepared(self, tasks: Sequence[Task]) -> Sequence[Task]:
+        """Return several tasks to be enqueued, see `prepared`."""
+        return [self.prepared(task) for task in tasks] if self._additions else tasks
+
+
+def _manager(
+    func: Callable[P, AsyncIterator[T]], *args: P.args, **kwargs: P.kwargs
+) -> AbstractAsyncContextManager[T]:
+    return asynccontextmanager(cast("Callable[P, AsyncGenerator[T]]", func))(*args, **kwargs)
+
+
+def _put(known: list[F], func: F) -> None:
+    """Add a function; a definition run again (a module reloaded) replaces the first."""
+    for place, other in enumerate(known):
+        if other is func or (is_redefined(other, func) and not _is_local(func)):
+            known[place] = func
+            return
+    known.append(func)
+
+
+def _is_local(func: Callable[..., Any]) -> bool:
+    """Whether it was made by a function, which may make several of the same name."""
+    return "<locals>" in getattr(func, "__qualname__", "")
+
+
+def _check_generator(kind: str, func: object, *arguments: str) -> None:
+    if not inspect.isasyncgenfunction(func):
+        raise ConfigError(f"@{kind} is for an `async def` that yields once; {func!r} is none")
+    _check_arguments(kind, func, arguments)
+
+
+def _check_plain(kind: str, func: object, *arguments: str) -> None:
+    if not callable(func) or inspect.iscoroutinefunction(func) or inspect.isasyncgenfunction(func):
+        raise ConfigError(f"@{kind} is for a plain `def`; {func!r} is none")
+    _check_arguments(kind, func, arguments)
+
+
+def _check_arguments(kind: str, func: Callable[..., Any], arguments: tuple[str, ...]) -> None:
+    try:
+        inspect.signature(func).bind(*arguments)
+    except TypeError:
+        wanted = f"({', '.join(arguments)})"
+        raise ConfigError(f"@{kind} is for a function of {wanted}; {func!r} is none") from None

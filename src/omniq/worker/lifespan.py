@@ -1,0 +1,66 @@
+"""What an application's lifespan opens for one worker, held in an asyncio task of its own.
+
+Opened and closed by the same task, as task groups and cancel scopes want it, and apart from the
+worker's own, so that a start or an end that hangs can be given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import FIRST_COMPLETED
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from omniq.waits import first_of
+
+STUCK_SECONDS = 1.0
+
+
+@asynccontextmanager
+async def opened(
+    life: AbstractAsyncContextManager[Any] | None, stop: asyncio.Event, force: asyncio.Event
+) -> AsyncGenerator[Any]:
+    """Hold a lifespan open during the block, which gets what it yielded.
+
+    Told to `stop` while it starts, it is cancelled, and the block, which gets None, has nothing to
+    do. One that ends by itself sets `stop`. With `force`, its end is cancelled too.
+
+    Raises:
+        Exception: whatever the lifespan raised, at its start or its end.
+    """
+    if life is None:
+        yield None
+        return
+    started: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    closing = asyncio.Event()
+    holder = asyncio.create_task(_hold(life, started, closing), name="omniq-lifespan")
+    holder.add_done_callback(lambda _: stop.set())
+    try:
+        await first_of(asyncio.wait([started, holder], return_when=FIRST_COMPLETED), stop.wait())
+        yield started.result() if started.done() else None
+    finally:
+        closing.set()
+        if not started.done():
+            holder.cancel()
+        await _ended(holder, force)
+    if not holder.cancelled():
+        holder.result()
+
+
+async def _hold(
+    life: AbstractAsyncContextManager[Any], started: asyncio.Future[Any], closing: asyncio.Event
+) -> None:
+    async with life as state:
+        started.set_result(state)
+        await closing.wait()
+
+
+async def _ended(holder: asyncio.Task[None], force: asyncio.Event) -> None:
+    """Wait until the lifespan has ended; one that does not react to a cancellation is left."""
+    try:
+        await first_of(asyncio.wait([holder]), force.wait())
+    finally:
+        if not holder.done():
+            holder.cancel()
+            await asyncio.wait([holder], timeout=STUCK_SECONDS)

@@ -1,0 +1,480 @@
+"""What an application hooks into its workers and its enqueueing, on stores that need no server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+
+from omniq import (
+    EventType,
+    OmniQ,
+    Retry,
+    Task,
+    TaskContext,
+    TaskEvent,
+    TaskFailedError,
+    TaskStatus,
+    ValidationError,
+    current_task,
+)
+from omniq.worker import Worker
+from tests.integration.conftest import Working, burst
+
+
+class TestLifespan:
+    """What the tasks of a worker share."""
+
+    async def test_it_is_open_before_the_first_task_and_closed_after_the_last_is_settled(
+        self, app: OmniQ
+    ) -> None:
+        """A pool opened there serves every task of the worker, coroutine or plain function."""
+        seen: list[Any] = []
+
+        @app.lifespan
+        async def pool() -> AsyncIterator[str]:
+            seen.append("open")
+            yield "a pool"
+            seen.append(("closed", (await app.counts())["default"]))
+
+        @app.task
+        async def here() -> None:
+            seen.append(current_task().state)
+
+        @app.task
+        def elsewhere() -> None:
+            seen.append((current_task().state, threading.current_thread().name))
+
+        await here.enqueue()
+        await burst(app)
+        await elsewhere.enqueue()
+        await burst(app)
+
+        assert seen == [
+            *("open", "a pool", ("closed", {TaskStatus.COMPLETED: 1})),
+            *("open", ("a pool", "omniq-task"), ("closed", {TaskStatus.COMPLETED: 2})),
+        ]
+
+    async def test_without_one_there_is_no_state(self, app: OmniQ) -> None:
+        """Tasks can look for it all the same."""
+
+        @app.task
+        async def look() -> object:
+            return current_task().state
+
+        handle = await look.enqueue()
+        await burst(app)
+
+        assert await handle.result() is None
+
+    async def test_one_that_cannot_start_ends_the_worker_and_claims_nothing(
+        self, app: OmniQ
+    ) -> None:
+        """Tasks would only fail for want of what it opens."""
+
+        @app.lifespan
+        async def pool() -> AsyncIterator[None]:
+            raise ConnectionRefusedError("no database")
+            yield
+
+        handle = await app.enqueue("f")
+        with pytest.raises(ConnectionRefusedError, match="no database"):
+            await burst(app)
+
+        assert await handle.status() is TaskStatus.PENDING
+
+    async def test_a_stop_ends_a_start_that_hangs(self, app: OmniQ) -> None:
+        """Ctrl-C must not wait for a database that never answers."""
+        starting, ended = asyncio.Event(), asyncio.Event()
+
+        @app.lifespan
+        async def pool() -> AsyncIterator[None]:
+            starting.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+            yield
+
+        worker = Worker(app)
+        running = asyncio.create_task(worker.run())
+        await asyncio.wait_for(starting.wait(), 5)
+        worker.stop()
+
+        await asyncio.wait_for(running, 5)
+        assert ended.is_set()
+
+    async def test_a_forced_stop_ends_an_end_that_hangs(self, app: OmniQ) -> None:
+        """The second signal means now."""
+        opened, ending, given_up = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        @app.lifespan
+        async def pool() -> AsyncIterator[None]:
+            opened.set()
+            yield
+            ending.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                given_up.set()
+
+        worker = Worker(app, schedules=False, cleanup=False)
+        running = asyncio.create_task(worker.run())
+        await asyncio.wait_for(opened.wait(), 5)
+        worker.stop()
+        await asyncio.wait_for(ending.wait(), 5)
+        worker.stop()
+
+        await asyncio.wait_for(running, 5)
+        assert given_up.is_set()
+
+    async def test_an_error_at_its_end_is_raised_after_all_is_settled(self, app: OmniQ) -> None:
+        """It must not pass unseen, nor cost a task."""
+
+        @app.lifespan
+        async def pool() -> AsyncIterator[None]:
+            yield
+            raise OSError("cannot close")
+
+        @app.task
+        async def work() -> int:
+            return 1
+
+        handle = await work.enqueue()
+        with pytest.raises(OSError, match="cannot close"):
+            await burst(app)
+
+        assert await handle.result() == 1
+
+    async def test_one_that_breaks_stops_the_worker_in_order(self, app: OmniQ) -> None:
+        """What it watches over in a task group is gone: the worker's supervisor starts another."""
+        crash = asyncio.Event()
+
+        async def watch() -> None:
+            await crash.wait()
+            raise OSError("connection lost")
+
+        @app.lifespan
+        async def watched() -> AsyncIterator[None]:
+            async with anyio.create_task_group() as group:
+                group.start_soon(watch)
+                yield
+
+        @app.task
+        async def work() -> int:
+            crash.set()
+            await asyncio.sleep(0)
+            return 1
+
+        handle = await work.enqueue()
+        with pytest.raises(ExceptionGroup) as caught:
+            await asyncio.wait_for(Worker(app, schedules=False, cleanup=False).run(), 10)
+
+        assert caught.group_contains(OSError, match="connection lost")
+        assert await handle.result() == 1
+
+    async def test_it_is_closed_when_the_worker_is_cancelled(self, app: OmniQ) -> None:
+        """A web application that ends cancels what it runs."""
+        opened, closed = asyncio.Event(), asyncio.Event()
+
+        @app.lifespan
+        async def pool() -> AsyncIterator[None]:
+            opened.set()
+            try:
+                yield
+            finally:
+                closed.set()
+
+        running = asyncio.create_task(Worker(app, schedules=False, cleanup=False).run())
+        await asyncio.wait_for(opened.wait(), 5)
+        running.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert closed.is_set()
+
+
+class TestAround:
+    """What is wrapped around each attempt."""
+
+    async def test_the_first_declared_is_outermost(self, app: OmniQ) -> None:
+        """Each sees the task's context, before and after the function."""
+        seen: list[str] = []
+
+        @app.around
+        async def outer(task: TaskContext) -> AsyncIterator[None]:
+            seen.append(f"outer of {task.task.func}, attempt {task.attempt}")
+            yield
+            seen.append("outer ends")
+
+        @app.around
+        async def inner(task: TaskContext) -> AsyncIterator[None]:
+            assert current_task() is task
+            seen.append("inner")
+            yield
+            seen.append("inner ends")
+
+        @app.task(name="work")
+        async def work() -> int:
+            seen.append("work")
+            return 1
+
+        handle = await work.enqueue()
+        await burst(app)
+
+        assert await handle.result() == 1
+        assert seen == ["outer of work, attempt 1", "inner", "work", "inner ends", "outer ends"]
+
+    async def test_what_it_sets_in_the_context_the_task_sees(self, app: OmniQ) -> None:
+        """Request ids, database sessions: in coroutines and in the threads of plain functions."""
+        tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant")
+
+        @app.around
+        async def as_tenant(task: TaskContext) -> AsyncIterator[None]:
+            token = tenant.set(task.task.metadata["tenant"])
+            yield
+            tenant.reset(token)
+
+        @app.task(metadata={"tenant": "a"})
+        async def here() -> str:
+            return tenant.get()
+
+        @app.task(metadata={"tenant": "b"})
+        def elsewhere() -> str:
+            return tenant.get()
+
+        first, second = await here.enqueue(), await elsewhere.enqueue()
+        await burst(app)
+
+        assert (await first.result(), await second.result()) == ("a", "b")
+
+    async def test_it_sees_the_error_and_the_task_fails_with_it(self, app: OmniQ) -> None:
+        """As a reporter of errors would; the traceback shows the user's code alone."""
+        seen: list[str] = []
+
+        @app.around
+        async def report(task: TaskContext) -> AsyncIterator[None]:
+            try:
+                yield
+            except LookupError as error:
+                seen.append(str(error))
+                raise
+
+        @app.task
+        async def work() -> None:
+            raise LookupError("gone")
+
+        handle = await work.enqueue()
+        await burst(app)
+
+        result = await app.result_storage.get(handle.id)
+        assert seen == ["gone"]
+        assert result is not None
+        assert result.error is not None
+        assert result.error.traceback.count("File ") == 1
+
+    async def test_an_error_held_back_completes_the_task(self, app: OmniQ) -> None:
+        """With None, as a function that holds it back itself would."""
+
+        @app.around
+        async def forgiving(task: TaskContext) -> AsyncIterator[None]:
+            with contextlib.suppress(LookupError):
+                yield
+
+        @app.task
+        async def work() -> int:
+            raise LookupError("gone")
+
+        handle = await work.enqueue()
+        await burst(app)
+
+        assert await handle.status() is TaskStatus.COMPLETED
+        assert await handle.result() is None
+
+    async def test_it_may_end_the_attempt_before_the_task_has_begun(self, app: OmniQ) -> None:
+        """By the same signals and errors as the task itself."""
+        called: list[int] = []
+
+        @app.around
+        async def limited(task: TaskContext) -> AsyncIterator[None]:
+            if task.attempt == 1:
+                raise Retry(0, "too many")
+            yield
+
+        @app.task(max_retries=1)
+        async def work() -> None:
+            called.append(current_task().attempt)
+
+        handle = await work.enqueue()
+        await burst(app)
+        await burst(app)
+
+        assert called == [2]
+        assert await handle.status() is TaskStatus.COMPLETED
+
+    async def test_its_time_counts_for_the_timeout(self, app: OmniQ) -> None:
+        """A hook that hangs would hold a slot for ever."""
+
+        @app.around
+        async def hanging(task: TaskContext) -> AsyncIterator[None]:
+            await asyncio.Event().wait()
+            yield
+
+        @app.task(timeout=0.05)
+        async def work() -> None: ...
+
+        handle = await work.enqueue()
+        await burst(app)
+
+        with pytest.raises(TaskFailedError, match=r"longer than 0\.05 s"):
+            await handle.result()
+
+    async def test_its_end_runs_when_the_task_is_cancelled(
+        self, app: OmniQ, working: Working
+    ) -> None:
+        """What it opened is closed however the attempt ends."""
+        running, seen = asyncio.Event(), list[str]()
+
+        @app.around
+        async def closing(task: TaskContext) -> AsyncIterator[None]:
+            try:
+                yield
+            finally:
+                await asyncio.sleep(0)
+                seen.append("closed")
+
+        @app.task
+        async def work() -> None:
+            running.set()
+            await asyncio.Event().wait()
+
+        handle = await work.enqueue()
+        async with working():
+            await asyncio.wait_for(running.wait(), 5)
+            await handle.cancel()
+            await handle.wait(timeout=10)
+
+        assert await handle.status() is TaskStatus.CANCELLED
+        assert seen == ["closed"]
+
+
+class TestOnEvent:
+    """Who is told of what a worker does."""
+
+    @pytest.mark.parametrize("log_events", [True, False])
+    async def test_it_is_told_of_starts_retries_and_ends(self, *, log_events: bool) -> None:
+        """Each with the task as the event leaves it, whether or not the history is kept."""
+        told: list[tuple[Any, ...]] = []
+        async with OmniQ("memory://", log_events=log_events) as app:
+
+            @app.on_event
+            def count(event: TaskEvent, task: Task) -> None:
+                assert event.task_id == task.id
+                told.append((event.event_type, task.func, task.status))
+
+            @app.task(name="work", max_retries=1)
+            async def work() -> None:
+                raise Retry(0)
+
+            await work.enqueue()
+            await burst(app)
+            await burst(app)
+
+        assert told == [
+            (EventType.STARTED, "work", TaskStatus.RUNNING),
+            (EventType.RETRYING, "work", TaskStatus.SCHEDULED),
+            (EventType.STARTED, "work", TaskStatus.RUNNING),
+            (EventType.FAILED, "work", TaskStatus.FAILED),
+        ]
+
+    async def test_a_listener_that_fails_harms_nothing(
+        self, app: OmniQ, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Neither the task nor the listeners after it; the log says which it was."""
+        told: list[str] = []
+
+        @app.on_event
+        def broken(event: TaskEvent, task: Task) -> None:
+            raise ZeroDivisionError
+
+        @app.on_event
+        def sound(event: TaskEvent, task: Task) -> None:
+            told.append(str(event.event_type))
+
+        @app.task
+        async def work() -> int:
+            return 1
+
+        handle = await work.enqueue()
+        with caplog.at_level(logging.ERROR, "omniq.hooks"):
+            await burst(app)
+
+        assert await handle.result() == 1
+        assert told == ["STARTED", "COMPLETED"]
+        assert [record for record in caplog.records if "broken" in record.getMessage()]
+
+
+class TestBeforeEnqueue:
+    """What is added to each task on its way."""
+
+    async def test_it_adds_to_the_metadata_of_each_call(self, app: OmniQ) -> None:
+        """However it is enqueued; nothing of one call shows up in another."""
+        numbers = iter(range(10))
+
+        @app.before_enqueue
+        def number(task: Task) -> dict[str, int]:
+            return {"number": next(numbers)}
+
+        @app.before_enqueue
+        def nothing(task: Task) -> None: ...
+
+        @app.task(metadata={"own": True})
+        async def work(n: int) -> None: ...
+
+        handles = [
+            await work.enqueue(0),
+            *await work.enqueue_many([(1,), (2,)]),
+            await app.enqueue("elsewhere"),
+            await app.enqueue_task(Task(func="by.hand", metadata={"own": False})),
+        ]
+
+        found = [(await handle.task()).metadata for handle in handles]
+        assert found == [
+            *({"own": True, "number": n} for n in range(3)),
+            {"number": 3},
+            {"own": False, "number": 4},
+        ]
+
+    async def test_what_it_raises_keeps_the_task_from_being_stored(self, app: OmniQ) -> None:
+        """An application may refuse what must not be enqueued here."""
+
+        @app.before_enqueue
+        def refuse(task: Task) -> None:
+            raise PermissionError(task.func)
+
+        with pytest.raises(PermissionError, match="f"):
+            await app.enqueue("f")
+        with pytest.raises(PermissionError, match="f"):
+            await app.task_function("f").enqueue_many([(), ()])
+
+        assert await app.counts() == {}
+
+    @pytest.mark.parametrize("added", [[("a", 1)], {1: 2}, "text"])
+    async def test_what_is_no_dict_of_names_is_refused(self, app: OmniQ, added: Any) -> None:
+        """Before anything is stored."""
+
+        @app.before_enqueue
+        def add(task: Task) -> Any:
+            return added
+
+        with pytest.raises(ValidationError, match="metadata"):
+            await app.enqueue("f")
+
+        assert await app.counts() == {}
