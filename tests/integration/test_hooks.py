@@ -430,7 +430,7 @@ class TestBeforeEnqueue:
 
         @app.before_enqueue
         def number(task: Task) -> dict[str, int]:
-            return {"number": next(numbers)}
+            return {f"call {(n := next(numbers))}": n}
 
         @app.before_enqueue
         def nothing(task: Task) -> None: ...
@@ -438,19 +438,21 @@ class TestBeforeEnqueue:
         @app.task(metadata={"own": True})
         async def work(n: int) -> None: ...
 
+        by_hand = Task(func="by.hand", metadata={"own": False})
         handles = [
             await work.enqueue(0),
             *await work.enqueue_many([(1,), (2,)]),
-            await app.enqueue("elsewhere"),
-            await app.enqueue_task(Task(func="by.hand", metadata={"own": False})),
+            *await app.task_function("elsewhere").enqueue_many([(), ()]),
+            await app.enqueue_task(by_hand),
         ]
 
         found = [(await handle.task()).metadata for handle in handles]
         assert found == [
-            *({"own": True, "number": n} for n in range(3)),
-            {"number": 3},
-            {"own": False, "number": 4},
+            *({"own": True, f"call {n}": n} for n in range(3)),
+            *({f"call {n}": n} for n in (3, 4)),
+            {"own": False, "call 5": 5},
         ]
+        assert by_hand.metadata == {"own": False}
 
     async def test_what_it_raises_keeps_the_task_from_being_stored(self, app: OmniQ) -> None:
         """An application may refuse what must not be enqueued here."""

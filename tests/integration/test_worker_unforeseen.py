@@ -17,7 +17,6 @@ from omniq.models.task import Task
 from omniq.storage.base import Lease
 from omniq.storage.memory import MemoryQueue, MemoryResultStorage
 from omniq.testing.waiting import wait_until
-from omniq.worker import worker as worker_module
 from omniq.worker.eventlog import EventLog
 from omniq.worker.runs import Run
 from omniq.worker.settler import Settler

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from omniq import lifecycle
-from omniq.models.task import Task
 from omniq.hooks import Hooks
+from omniq.models.task import Task
 from omniq.worker.executor import Callee, Executor
 from omniq.worker.runs import Run, StopReason
 from omniq.worker.slots import SHORT_SECONDS, Slots
