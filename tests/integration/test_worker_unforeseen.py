@@ -12,6 +12,7 @@ import pytest
 from omniq import Cancel, OmniQ, Retry, Snooze, TaskStatus, Worker
 from omniq.backend.memory import MemoryBackend
 from omniq.exceptions import TaskSignal
+from omniq.hooks import Hooks
 from omniq.lifecycle import Completed, Snoozed, said
 from omniq.models.task import Task
 from omniq.storage.base import Lease
@@ -100,7 +101,7 @@ async def test_an_end_that_makes_no_sense_fails_its_task_and_no_other() -> None:
             worker_id="w",
             result_ttl_seconds=None,
             settled=lambda _, after: ended.append(after),
-            tell=lambda *_: None,
+            tell=Hooks().tell,
         )
         for task, outcome in zip(tasks, (Snoozed(1e18), Completed(1)), strict=True):
             settler.add(Run(task, trusted_until=time.monotonic() + 60), outcome)
