@@ -7,6 +7,7 @@ from datetime import datetime
 
 from omniq.models.finding import Finding
 from omniq.storage.component import Capabilities
+from omniq.storage.labels import store_label
 from omniq.storage.nats import doctor
 from omniq.storage.nats.address import NATSOptions
 from omniq.storage.nats.jetstream import Stream
@@ -38,7 +39,7 @@ class NATSComponent:
     @property
     def store_name(self) -> str:
         """See `Component.store_name`."""
-        return f"nats {self._server}"
+        return store_label("nats", self._server, namespace=self._server.address.namespace)
 
     async def _findings(self) -> list[Finding]:
         name = self.store_name

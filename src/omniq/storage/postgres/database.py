@@ -17,6 +17,7 @@ from omniq.clock import as_utc
 from omniq.exceptions import ConfigError, OmniQError, StorageUnavailableError
 from omniq.ids import new_token
 from omniq.models.finding import Finding, fine, risk
+from omniq.storage.labels import store_label
 from omniq.storage.postgres.client import PLANS, Client, keep_alive, transaction
 from omniq.storage.postgres.doctor import database_findings, hearing_findings
 from omniq.storage.postgres.errors import (
@@ -262,7 +263,8 @@ class Database:
     @property
     def name(self) -> str:
         """How findings call it."""
-        return f"postgres {self.shown}"
+        names = self.tables
+        return store_label("postgres", self.shown, schema=names.schema, namespace=names.prefix)
 
     async def findings(self) -> list[Finding]:
         """Ask the server how it is, and listen to it for a moment."""

@@ -11,6 +11,7 @@ import msgspec
 from omniq.clock import to_micros
 from omniq.models.finding import Finding
 from omniq.storage.component import Capabilities
+from omniq.storage.labels import store_label
 from omniq.storage.redis.address import RedisOptions
 from omniq.storage.redis.server import RedisServer
 
@@ -33,7 +34,7 @@ class RedisComponent:
     @property
     def store_name(self) -> str:
         """See `Component.store_name`."""
-        return f"redis {self._server}"
+        return store_label("redis", self._server, namespace=self._server.address.namespace)
 
     @property
     def examined(self) -> object:

@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from omniq.exceptions import ConfigError, StorageUnavailableError
 from omniq.models.finding import Finding
+from omniq.storage.labels import store_label
 from omniq.storage.local.filesystem import companion_folder, refuse_network_disk
 from omniq.storage.local.forks import fork_gate
 from omniq.storage.local.wake import WakeHub
@@ -85,7 +86,7 @@ class Database:
     @property
     def name(self) -> str:
         """How findings call it."""
-        return f"sqlite {self.path}"
+        return store_label("sqlite", self.path, namespace=self.namespace)
 
     @property
     def hub(self) -> WakeHub:
