@@ -39,7 +39,7 @@ class NATSComponent:
     @property
     def store_name(self) -> str:
         """See `Component.store_name`."""
-        return store_label("nats", self._server, namespace=self._server.address.namespace)
+        return store_label("nats", self._server, self._server.address.namespace)
 
     async def _findings(self) -> list[Finding]:
         name = self.store_name

@@ -263,8 +263,7 @@ class Database:
     @property
     def name(self) -> str:
         """How findings call it."""
-        names = self.tables
-        return store_label("postgres", self.shown, schema=names.schema, namespace=names.prefix)
+        return store_label("postgres", self.shown, self.tables.prefix, self.tables.schema)
 
     async def findings(self) -> list[Finding]:
         """Ask the server how it is, and listen to it for a moment."""
@@ -273,7 +272,6 @@ class Database:
         if not self.listens:
             text = "listen is False: waiting is polling, and dead workers go unnoticed for a lease"
             return [*found, fine(self.name, text)]
-
         return [*found, await self._hearing()]
 
     async def _hearing(self) -> Finding:

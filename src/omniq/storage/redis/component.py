@@ -34,7 +34,7 @@ class RedisComponent:
     @property
     def store_name(self) -> str:
         """See `Component.store_name`."""
-        return store_label("redis", self._server, namespace=self._server.address.namespace)
+        return store_label("redis", self._server, self._server.address.namespace)
 
     @property
     def examined(self) -> object:

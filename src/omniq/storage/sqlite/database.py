@@ -86,7 +86,7 @@ class Database:
     @property
     def name(self) -> str:
         """How findings call it."""
-        return store_label("sqlite", self.path, namespace=self.namespace)
+        return store_label("sqlite", self.path, self.namespace)
 
     @property
     def hub(self) -> WakeHub:
