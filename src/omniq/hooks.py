@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from msgspec.structs import replace
 
-from omniq.exceptions import ConfigError
+from omniq.exceptions import ConfigError, ValidationError
 from omniq.models.checks import check_mapping
 from omniq.registry import is_redefined
 
@@ -110,8 +110,7 @@ class Hooks:
         for addition in self._additions:
             added = addition(task)
             if added is not None:
-                check_mapping("metadata", added)
-                task = replace(task, metadata={**task.metadata, **added})
+                task = replace(task, metadata=_sum(task.metadata, added))
         return task
 
     def all_prepared(self, tasks: Sequence[Task]) -> Sequence[Task]:
@@ -123,6 +122,14 @@ def _manager(
     func: Callable[P, AsyncIterator[T]], *args: P.args, **kwargs: P.kwargs
 ) -> AbstractAsyncContextManager[T]:
     return asynccontextmanager(cast("Callable[P, AsyncGenerator[T]]", func))(*args, **kwargs)
+
+
+def _sum(metadata: dict[str, Any], added: object) -> dict[str, Any]:
+    if not isinstance(added, Mapping):
+        raise ValidationError("metadata", f"expected a mapping to add, got {added!r:.80}")
+    together = {**metadata, **added}
+    check_mapping("metadata", together)
+    return together
 
 
 def _put(known: list[F], func: F) -> None:

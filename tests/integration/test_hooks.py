@@ -293,7 +293,7 @@ class TestBeforeEnqueue:
 
         assert await app.counts() == {}
 
-    @pytest.mark.parametrize("added", [[("a", 1)], {1: 2}, "text"])
+    @pytest.mark.parametrize("added", [[("a", 1)], {1: 2}, "text", 3])
     async def test_what_is_no_dict_of_names_is_refused(self, app: OmniQ, added: Any) -> None:
         """Before anything is stored."""
 
