@@ -127,7 +127,7 @@ def _manager(
 def _sum(metadata: dict[str, Any], added: object) -> dict[str, Any]:
     if not isinstance(added, Mapping):
         raise ValidationError("metadata", f"expected a mapping to add, got {added!r:.80}")
-    together = {**metadata, **added}
+    together = {**metadata, **cast("Mapping[str, Any]", added)}
     check_mapping("metadata", together)
     return together
 
