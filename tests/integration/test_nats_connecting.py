@@ -18,6 +18,7 @@ from omniq.exceptions import (
     StorageUnavailableError,
 )
 from omniq.models.finding import Level
+from omniq.models.task import Task
 from omniq.storage.nats import (
     NATSQueue,
     NATSServer,
@@ -25,6 +26,7 @@ from omniq.storage.nats import (
 from omniq.storage.nats.doctor import monitor_findings
 from omniq.storage.nats.jetstream import Stream
 from tests.servers.nats import namespace, nats_url, port_of, running_nats
+from tests.servers.nats_jwt import new_realm
 from tests.servers.process import free_port
 from tests.servers.proxy import proxy
 
@@ -84,6 +86,22 @@ class TestConnecting:
         monkeypatch.setitem(sys.modules, "nkeys", None)
         with pytest.raises(ConfigError, match="install it with: pip install nkeys"):
             await NATSQueue(nats_url(), credentials_file=str(path)).connect()
+
+    async def test_a_credentials_file_logs_in_and_another_realms_does_not(
+        self, tmp_path: Path
+    ) -> None:
+        """On a server that knows its users by JWT."""
+        realm, stranger = new_realm(), new_realm()
+        paths = [tmp_path / "shop.creds", tmp_path / "stranger.creds"]
+        for path, text in zip(paths, (realm.credentials, stranger.credentials), strict=True):
+            path.write_text(text)
+        with running_nats(tmp_path, *realm.lines) as server:
+            async with NATSQueue(server.url, credentials_file=str(paths[0])) as queue:
+                await queue.enqueue(Task(func="f"))
+                assert await queue.get_queue_size("default") == 1
+            for path in (str(paths[1]), None):
+                with pytest.raises(StorageError, match="refused the user"):
+                    await NATSQueue(server.url, credentials_file=path).connect()
 
     async def test_nobody_there_is_unavailable(self) -> None:
         """Said at once."""
