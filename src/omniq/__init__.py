@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     )
     from omniq.serialization import serializable
     from omniq.worker import (
+        StopReason,
         TaskContext,
         Worker,
         current_task,
@@ -92,6 +93,7 @@ __all__ = [
     "SerializationError",
     "Snooze",
     "StaleTaskError",
+    "StopReason",
     "StorageError",
     "StorageUnavailableError",
     "SyncInAsyncError",
@@ -134,7 +136,7 @@ _MODULES = {
     ),
     "omniq.registry": "Registry TaskFunction",
     "omniq.serialization": "serializable",
-    "omniq.worker": "TaskContext Worker current_task",
+    "omniq.worker": "StopReason TaskContext Worker current_task",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from omniq import (
     EventType,
     OmniQ,
     Retry,
+    StopReason,
     Task,
     TaskContext,
     TaskEvent,
@@ -23,6 +25,7 @@ from omniq import (
     ValidationError,
     current_task,
 )
+from omniq.testing.waiting import wait_until
 from tests.integration.conftest import Working, burst
 
 
@@ -188,6 +191,46 @@ class TestAround:
 
         assert await handle.status() is TaskStatus.CANCELLED
         assert seen == ["closed"]
+
+    @pytest.mark.parametrize("is_async", [True, False])
+    async def test_it_knows_why_the_attempt_was_stopped(
+        self, app: OmniQ, working: Working, *, is_async: bool
+    ) -> None:
+        """A timeout is worth a report, the stop of a worker is none; in threads as elsewhere."""
+        running, seen = asyncio.Event(), dict[str, Any]()
+        loop = asyncio.get_running_loop()
+
+        @app.around
+        async def watching(task: TaskContext) -> AsyncIterator[None]:
+            loop.call_soon(running.set)
+            assert task.stop_reason is None
+            try:
+                yield
+            except asyncio.CancelledError:
+                seen[task.task.func] = task.stop_reason
+                raise
+
+        async def endless() -> None:
+            await asyncio.Event().wait()
+
+        def spinning() -> None:
+            while True:
+                threading.Event().wait(0.005)
+
+        kinds = {kind: app.task(name=kind)(endless if is_async else spinning) for kind in "abc"}
+        async with working(lease_seconds=3):
+            await kinds["a"].options(timeout=0.05).enqueue()
+            await wait_until(lambda: "a" in seen, description="the first has timed out")
+            running.clear()
+            cancelled = await kinds["b"].enqueue()
+            await asyncio.wait_for(running.wait(), 10)
+            await cancelled.cancel()
+            await wait_until(lambda: "b" in seen, description="the second was cancelled")
+            running.clear()
+            await kinds["c"].enqueue()
+            await asyncio.wait_for(running.wait(), 10)
+
+        assert seen == {"a": StopReason.TIMEOUT, "b": StopReason.CANCEL, "c": StopReason.RELEASE}
 
 
 class TestOnEvent:

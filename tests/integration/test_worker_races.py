@@ -14,11 +14,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from omniq import OmniQ, TaskStatus, Worker, current_task
+from omniq import OmniQ, StopReason, TaskStatus, Worker, current_task
 from omniq.backend.memory import MemoryBackend
 from omniq.clock import utcnow
 from omniq.exceptions import StorageUnavailableError
-from omniq.models.event import EventType
+from omniq.models.event import EventType, TaskEvent
 from omniq.models.result import TaskResult
 from omniq.models.task import Task
 from omniq.storage.base import BaseResultStorage, Change, Lease
@@ -201,7 +201,7 @@ async def test_a_run_whose_lease_is_lost_is_stopped(
     queue = queue_class()
     queue.capabilities = msgspec.structs.replace(queue.capabilities, heartbeat_seconds=0.05)
     app = application(queue)
-    started, cancelled = asyncio.Event(), asyncio.Event()
+    started, cancelled, told = asyncio.Event(), asyncio.Event(), list[str]()
 
     @app.task
     async def endless() -> None:
@@ -209,8 +209,13 @@ async def test_a_run_whose_lease_is_lost_is_stopped(
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
+            assert current_task().stop_reason is StopReason.LOST
             cancelled.set()
             raise
+
+    @app.on_event
+    def tell(event: TaskEvent, task: Task) -> None:
+        told.append(event.event_type)
 
     async with app:
         handle = await endless.enqueue()
@@ -228,6 +233,8 @@ async def test_a_run_whose_lease_is_lost_is_stopped(
         task = await handle.task()
         assert (task.status, task.worker_id) == (TaskStatus.RUNNING, "thief")
         assert worker.counts[EventType.LEASE_LOST] == 1
+        history = [event.event_type for event in await handle.events()]
+        assert told == history[1:] == [EventType.STARTED, EventType.LEASE_LOST]
 
 
 class LosingAnswers(MemoryQueue):

@@ -2,6 +2,7 @@
 
 from omniq.worker.context import TaskContext, current_task
 from omniq.worker.options import WorkerOptions
+from omniq.worker.runs import StopReason
 from omniq.worker.worker import Worker
 
-__all__ = ["TaskContext", "Worker", "WorkerOptions", "current_task"]
+__all__ = ["StopReason", "TaskContext", "Worker", "WorkerOptions", "current_task"]

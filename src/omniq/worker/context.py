@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from omniq.models.task import Task
-from omniq.worker.runs import Run
+from omniq.worker.runs import Run, StopReason
 
 _current: ContextVar[TaskContext | None] = ContextVar("omniq_task", default=None)
 
@@ -52,6 +52,11 @@ class TaskContext:
         Asynchronous tasks are cancelled by themselves; long loops in threads may look here.
         """
         return self._run.is_stopping()
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why this run is to end before its function returned; None while it may go on."""
+        return self._run.stop_reason
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:

@@ -111,7 +111,7 @@ class Executor:
             else:
                 value = await self._in_thread(run, callee)
             outcome: lifecycle.Outcome | None = lifecycle.Completed(value)
-        except (asyncio.CancelledError, RunInterrupted) as error:
+        except asyncio.CancelledError as error:
             outcome = self._stopped(run, error)
         except TaskSignal as signal:
             outcome = signalled(signal)
@@ -127,7 +127,10 @@ class Executor:
 
     async def _in_thread(self, run: Run, callee: Callee) -> Any:
         call = partial(callee.function, *run.task.args, **run.task.kwargs)
-        return await self.threads.run(run, call)
+        try:
+            return await self.threads.run(run, call)
+        except RunInterrupted as error:
+            raise asyncio.CancelledError from error
 
     async def _wrapped(self, run: Run, callee: Callee, context: TaskContext) -> Any:
         """Return what the function returns; None if what is wrapped around it held its error."""

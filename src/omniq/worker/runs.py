@@ -11,7 +11,11 @@ from omniq.models.task import Task
 
 
 class StopReason(Enum):
-    """Why a run is made to end before its function returned."""
+    """Why a run is made to end before its function returned.
+
+    TIMEOUT ends the attempt as failed and CANCEL the task as cancelled; after RELEASE and LOST
+    the task runs again, here or elsewhere.
+    """
 
     TIMEOUT = "timed out"
     CANCEL = "cancelled on request"
@@ -33,6 +37,7 @@ class Run:
         has_begun: whether the runner has taken its first step; cancelled before it, it never would.
         is_waiting: whether it waits for a slot.
         thread: the thread its function runs in, if any.
+        interrupted: whether that was told to end, be it before it had begun.
         executed: whether the function has ended; then only the settling is left.
         given_up: whether it was given back although its thread still runs; its end means nothing.
         progress: the last fraction reported and not written yet.
@@ -43,6 +48,7 @@ class Run:
         "given_up",
         "guard",
         "has_begun",
+        "interrupted",
         "is_waiting",
         "progress",
         "runner",
@@ -60,6 +66,7 @@ class Run:
         self.has_begun = False
         self.is_waiting = False
         self.thread: int | None = None
+        self.interrupted = False
         self.guard: threading.Lock | None = None
         self.executed = False
         self.given_up = False

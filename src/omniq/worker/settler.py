@@ -29,6 +29,7 @@ from omniq.worker.runs import Run
 
 logger = logging.getLogger(__name__)
 BATCH = 500
+REFUSED = "it was superseded, and its end refused"
 PAUSES = (0.05, 2.0)
 """First and longest pause between two tries of a failing store, in seconds."""
 
@@ -81,6 +82,13 @@ class Settler:
         if self._flusher is None:
             self._flusher = asyncio.create_task(self._flush())
 
+    def lose(self, run: Run, why: str) -> None:
+        """Say of a run that its lease is lost. Nothing of it is stored."""
+        event = self._lost_event(run, utcnow(), why)
+        self._tell(event, run.task)
+        self._settled(run, None)
+        self._log.add([event])
+
     async def drain(self) -> None:
         """Return when everything taken so far is written or given up."""
         while self._flusher is not None:
@@ -98,7 +106,7 @@ class Settler:
                 except Exception:
                     logger.exception("settling %d tasks failed; their leases run out", len(ended))
                     for item in ended:
-                        self._settled(item.run, None)
+                        self.lose(item.run, "its end could not be stored")
         finally:
             self._flusher = None
 
@@ -182,13 +190,13 @@ class Settler:
                 logger.error(
                     "task %s: given up, its lease ran out while the store failed", item.after.id
                 )
-                self._settled(item.run, None)
+                self.lose(item.run, "its lease ran out while its end could not be stored")
         return [item for item in ended if item.run.trusted_until > moment]
 
     def _report(self, ended: list[Ended], won: list[bool], now: datetime) -> None:
         events: list[TaskEvent] = []
         for item, ok in zip(ended, won, strict=True):
-            event = self._event(item, now) if ok else self._lost_event(item.run, now)
+            event = self._event(item, now) if ok else self._lost_event(item.run, now, REFUSED)
             events.append(event)
             self._tell(event, item.after if ok else item.run.task)
             if event.event_type is not EventType.COMPLETED:
@@ -210,12 +218,12 @@ class Settler:
             worker_id=self._worker_id,
         )
 
-    def _lost_event(self, run: Run, now: datetime) -> TaskEvent:
+    def _lost_event(self, run: Run, now: datetime, why: str) -> TaskEvent:
         return TaskEvent(
             task_id=run.task.id,
             event_type=EventType.LEASE_LOST,
             timestamp=now,
-            message=f"claim {run.task.claim_count} was superseded; its end was refused",
+            message=f"claim {run.task.claim_count}: {why}",
             worker_id=self._worker_id,
         )
 

@@ -89,10 +89,11 @@ class ThreadPool:
 
 
 def interrupt(run: Run) -> None:
-    """Raise `RunInterrupted` in the thread of a run, if its function is still running there."""
+    """Raise `RunInterrupted` in the thread of a run, if its function is running or will be."""
     if run.guard is None:
         return
     with run.guard:
+        run.interrupted = True
         if run.thread is not None:
             _set_exception(run.thread, RunInterrupted)
 
@@ -102,6 +103,8 @@ def _guarded(run: Run, call: Callable[[], Any]) -> Any:
     guard = run.guard
     assert guard is not None  # noqa: S101 - set by ThreadPool.run
     with guard:
+        if run.interrupted:
+            raise RunInterrupted
         run.thread = threading.get_ident()
     try:
         return call()

@@ -272,7 +272,7 @@ class Worker:
         if run.given_up:
             return
         if outcome is None:
-            self._settled(run, None)
+            self._settler.lose(run, "its lease was lost, and it was stopped")
         else:
             self._settler.add(run, outcome)
         if self._freed is not None:
