@@ -31,6 +31,12 @@ def new_id() -> str:
     return f"{millis[:8]}-{millis[8:]}-7{random[:3]}-{variant}{random[4:7]}-{random[7:19]}"
 
 
+def first_id(moment: datetime) -> str:
+    """Return the least id that `new_id` may make in the millisecond of this moment."""
+    millis = f"{to_micros(moment) // 1000:012x}"
+    return f"{millis[:8]}-{millis[8:]}-7000-8000-000000000000"
+
+
 def new_token() -> str:
     """Return a fresh random lease token (128 bits)."""
     return os.urandom(16).hex()

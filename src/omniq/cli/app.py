@@ -15,6 +15,8 @@ from rich.console import Console
 from omniq.cli import (
     completion,
     config,
+    dashboard,
+    dev,
     doctor,
     health,
     migrate,
@@ -49,6 +51,8 @@ cli.command(tasks.enqueue)
 cli.command(tasks.tasks)
 cli.command(queues.queues)
 cli.command(schedules.schedules)
+cli.command(dashboard.dashboard)
+cli.command(dev.dev)
 cli.command(status.status)
 cli.command(doctor.doctor)
 cli.command(health.health)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from omniq.clock import utcnow
+from omniq.readable import printable, shown_moment
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON instead of a table.")]
 PIPE_WIDTH = 240
@@ -126,24 +126,11 @@ def cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%SZ}"
+        return shown_moment(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    text = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(value))
+    text = printable(str(value))
     style = STYLES.get(text)
     return f"[{style}]{text}[/{style}]" if style else escape(text)
-
-
-def ago(moment: datetime | None) -> str | None:
-    """Return how long ago (or ahead) a moment is, in the largest fitting unit."""
-    if moment is None:
-        return None
-    seconds = (utcnow() - moment).total_seconds()
-    text = f"{abs(seconds):.0f} s"
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if abs(seconds) >= 2 * size:
-            text = f"{abs(seconds) / size:.0f} {unit}"
-            break
-    return f"{text} ago" if seconds >= 0 else f"in {text}"

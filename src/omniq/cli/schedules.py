@@ -5,10 +5,11 @@ from __future__ import annotations
 from cyclopts import App
 
 from omniq.cli.exits import Exit
-from omniq.cli.output import Json, ago, print_json, print_table
+from omniq.cli.output import Json, print_json, print_table
 from omniq.cli.target import Target, on_target
 from omniq.exceptions import NotFoundError
 from omniq.models.schedule import Schedule
+from omniq.readable import ago, timing
 
 schedules = App(name="schedules", help="Look at schedules, pause them, resume them.")
 _COLUMNS = ("ID", "TASK", "WHEN", "STATUS", "NEXT", "LAST", "FIRED")
@@ -58,7 +59,7 @@ def _print(found: list[Schedule], *, json: bool) -> None:
         (
             s.id,
             s.func,
-            _when(s),
+            timing(s),
             s.status.value,
             ago(s.next_run_at),
             ago(s.last_run_at),
@@ -67,11 +68,3 @@ def _print(found: list[Schedule], *, json: bool) -> None:
         for s in found
     )
     print_table(_COLUMNS, rows, empty="no schedules")
-
-
-def _when(schedule: Schedule) -> str:
-    if schedule.cron_expression is not None:
-        return f"{schedule.cron_expression} ({schedule.timezone})"
-    if schedule.interval_seconds is not None:
-        return f"every {schedule.interval_seconds:g} s"
-    return f"once at {schedule.start_at:%Y-%m-%d %H:%M:%S}" if schedule.start_at else "-"

@@ -7,12 +7,13 @@ import sqlite3
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from omniq.cli.output import Json, ago, console, print_json, print_table
+from omniq.cli.output import Json, console, print_json, print_table
 from omniq.cli.queues import by_status
 from omniq.cli.target import Target, on_target
 from omniq.core import OmniQ
 from omniq.models.schedule import ScheduleStatus
 from omniq.models.task import TaskStatus
+from omniq.readable import ago
 from omniq.storage.base import TaskFilter
 
 _PACKAGES = ("msgspec", "anyio", "cronsim", "uvloop", "redis", "asyncpg", "nats-py", "fsspec")

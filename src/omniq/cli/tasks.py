@@ -14,7 +14,6 @@ from cyclopts.validators import Number
 from omniq.cli.exits import Exit
 from omniq.cli.output import (
     Json,
-    ago,
     console,
     print_json,
     print_pairs,
@@ -25,6 +24,7 @@ from omniq.cli.target import Target, load, on_target
 from omniq.core import OmniQ
 from omniq.exceptions import ConfigError, NotFoundError, ResultError, ValidationError
 from omniq.models.task import Task, TaskStatus
+from omniq.readable import ago
 
 Act = Callable[[OmniQ, str], Awaitable[Task]]
 

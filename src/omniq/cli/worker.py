@@ -48,9 +48,8 @@ def worker(
         health_file: Touch this file whenever the queue answered; see omniq health.
         log_level: DEBUG, INFO, WARNING or ERROR.
     """
-    names = [name for item in queues for name in item.split(",") if name]
     options: dict[str, Any] = {
-        "queues": names or None,
+        "queues": queue_names(queues),
         "concurrency": concurrency,
         "burst": burst,
         "grace_seconds": grace,
@@ -68,3 +67,8 @@ def worker(
         return 0
     configure_logging(log_level)
     return Supervisor(serving, processes, grace_seconds=grace).run()
+
+
+def queue_names(given: tuple[str, ...]) -> list[str] | None:
+    """Return the names of queues as they were given: several times, or separated by commas."""
+    return [name for item in given for name in item.split(",") if name] or None

@@ -50,6 +50,12 @@ def serve(options: ServeOptions) -> None:
 
 
 async def _serve(worker: Worker, parent_fd: int | None) -> None:
+    await run_until_stopped(worker, parent_fd)
+    await worker.app.disconnect()
+
+
+async def run_until_stopped(worker: Worker, parent_fd: int | None) -> None:
+    """Run a worker until SIGTERM or SIGINT, or until the process at `parent_fd` is gone."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends the process
@@ -57,7 +63,6 @@ async def _serve(worker: Worker, parent_fd: int | None) -> None:
     if parent_fd is not None:
         loop.add_reader(parent_fd, _parent_gone, worker, parent_fd)
     await worker.run()
-    await worker.app.disconnect()
 
 
 def _parent_gone(worker: Worker, parent_fd: int) -> None:

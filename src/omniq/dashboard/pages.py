@@ -1,0 +1,220 @@
+"""What can be looked at. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from omniq.clock import utcnow
+from omniq.core import OmniQ
+from omniq.dashboard.view import View
+from omniq.exceptions import (
+    NotFoundError,
+    SerializationError,
+    StorageError,
+    StorageUnavailableError,
+)
+from omniq.ids import check_func, check_name, first_id
+from omniq.models.checks import read_choice
+from omniq.models.event import EventType
+from omniq.models.finding import Level
+from omniq.models.schedule import Schedule, ScheduleStatus
+from omniq.models.task import Task, TaskStatus
+from omniq.storage.base import EventFilter, TaskFilter
+
+T = TypeVar("T")
+PAGE = 50
+RUNNING_SHOWN = 50
+DUE_SHOWN = 10
+FAILURES_SHOWN = 10
+EVENTS_SHOWN = 100
+HISTORY_SHOWN = 200
+PATIENCE_SECONDS = 10.0
+"""How long a store may look for tasks before the page says that it takes too long."""
+FILTERS = ("queue", "status", "name", "schedule")
+SKIPS = {
+    "10 minutes": timedelta(minutes=10),
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+    "week": timedelta(days=7),
+}
+HIDDEN = frozenset({"args", "kwargs", "lease_token"})
+"""Fields of a task that are not in the table: shown by themselves, or of use to its worker only."""
+
+
+class Pages:
+    """The pages of one application."""
+
+    def __init__(self, q: OmniQ, *, read_only: bool) -> None:
+        self._q = q
+        self._read_only = read_only
+
+    async def overview(self, request: Request) -> Response:
+        """Show where everything is kept, queues, what runs, what failed and what is due."""
+        q = self._q
+        running = TaskFilter(statuses=frozenset({TaskStatus.RUNNING}))
+        failed = EventFilter(event_type=EventType.FAILED)
+        queues, runs, due, failures = await asyncio.gather(
+            q.status(),
+            self._find(running, None, RUNNING_SHOWN + 1),
+            tried(q.schedule_storage.list_schedules(ScheduleStatus.ACTIVE)),
+            tried(q.event_storage.query(failed, limit=FAILURES_SHOWN, newest=True)),
+        )
+        soonest = sorted(due.value or (), key=_due_at)
+        return self._view(request).page(
+            "overview.html",
+            "/",
+            is_live=True,
+            places=self._places(),
+            queues=list(queues.values()),
+            statuses=list(TaskStatus),
+            running=runs[:RUNNING_SHOWN],
+            is_more=len(runs) > RUNNING_SHOWN,
+            due=soonest[:DUE_SHOWN],
+            schedules_problem=due.problem,
+            failures=list(reversed(failures.value or ())),
+            events_problem=failures.problem,
+        )
+
+    async def tasks(self, request: Request) -> Response:
+        """List tasks that match, a page at a time; or go to the one whose id was asked for."""
+        view, given = self._view(request), request.query_params
+        wanted_id = given.get("id", "").strip()
+        if wanted_id:
+            return RedirectResponse(view.link(f"/tasks/{check_name('id', wanted_id)}"), 303)
+        query = {name: given.get(name, "").strip() or None for name in FILTERS}
+        after = given.get("after", "").strip() or None
+        found = await self._find(_filter(query), after, PAGE + 1)
+        now = utcnow()
+        return view.page(
+            "tasks.html",
+            "/tasks",
+            query={**query, "after": after},
+            tasks=found[:PAGE],
+            wanted=query,
+            after=after,
+            next_after=found[PAGE - 1].id if len(found) > PAGE else None,
+            skips={name: first_id(now - back) for name, back in SKIPS.items()},
+            statuses=list(TaskStatus),
+        )
+
+    async def task(self, request: Request) -> Response:
+        """Show all of one task: its request, its state, what it left, what happened to it."""
+        q, task_id = self._q, check_name("task_id", request.path_params["task_id"])
+        task = await q.get_task(task_id)
+        if task is None:
+            raise NotFoundError(
+                f"there is no task {task_id}; finished tasks are deleted 7 days after their end "
+                "by default"
+            )
+        where = EventFilter(task_id=task_id)
+        result, history = await asyncio.gather(
+            tried(q.result_storage.get(task_id)),
+            tried(q.event_storage.query(where, limit=HISTORY_SHOWN, newest=True)),
+        )
+        return self._view(request).page(
+            "task.html",
+            f"/tasks/{task_id}",
+            is_live=not task.is_final,
+            task=task,
+            fields=_fields(task),
+            result=result.value,
+            result_problem=result.problem,
+            history=history.value or [],
+            history_problem=history.problem,
+            history_shown=HISTORY_SHOWN,
+        )
+
+    async def activity(self, request: Request) -> Response:
+        """Show the latest events of all tasks, the last one first."""
+        given = request.query_params.get("type", "").strip() or None
+        kind = None if given is None else read_choice("type", EventType, given.upper())
+        where = EventFilter(event_type=kind)
+        events = await self._q.event_storage.query(where, limit=EVENTS_SHOWN, newest=True)
+        return self._view(request).page(
+            "activity.html",
+            "/activity",
+            query={"type": given},
+            is_live=True,
+            events=list(reversed(events)),
+            shown=EVENTS_SHOWN,
+            kinds=list(EventType),
+            kind=kind,
+            is_logged=self._q.log_events,
+        )
+
+    async def schedules(self, request: Request) -> Response:
+        """List schedules with their next fire time."""
+        found = await self._q.schedule_storage.list_schedules()
+        return self._view(request).page("schedules.html", "/schedules", schedules=found)
+
+    async def doctor(self, request: Request) -> Response:
+        """Show what is found about all components, the worst first."""
+        order = list(Level)
+        found = sorted(await self._q.findings(), key=lambda item: -order.index(item.level))
+        return self._view(request).page("doctor.html", "/doctor", findings=found)
+
+    def _view(self, request: Request) -> View:
+        return View(request, read_only=self._read_only)
+
+    def _places(self) -> dict[str, str]:
+        """Return where each component is kept, without passwords."""
+        q = self._q
+        return {
+            "Tasks": q.task_queue.store_name,
+            "Results": q.result_storage.store_name,
+            "Events": q.event_storage.store_name if q.log_events else "not kept",
+            "Schedules": q.schedule_storage.store_name,
+        }
+
+    async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
+        """Return a page of tasks. Some stores look through all of them: only for so long."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await self._q.task_queue.find(where, after=after, limit=limit)
+        except TimeoutError:
+            raise StorageUnavailableError(
+                f"looking for these tasks took longer than {PATIENCE_SECONDS:g} s; "
+                "leave parts of the filter away, or skip to newer tasks"
+            ) from None
+
+
+class Tried(NamedTuple):
+    """What a store answered, or why it did not."""
+
+    value: Any = None
+    problem: str | None = None
+
+
+async def tried(asked: Awaitable[Any]) -> Tried:
+    """Return the answer, or the reason: one store that is away leaves the rest of a page."""
+    try:
+        return Tried(await asked)
+    except (StorageError, SerializationError) as error:
+        return Tried(problem=str(error))
+
+
+def _filter(query: dict[str, str | None]) -> TaskFilter:
+    """Return the filter a query asks for. Raises ValidationError."""
+    queue, status, name, schedule = (query[key] for key in FILTERS)
+    return TaskFilter(
+        queues=frozenset({check_name("queue", queue)} if queue else ()),
+        statuses=frozenset({read_choice("status", TaskStatus, status)} if status else ()),
+        funcs=frozenset({check_func("name", name)} if name else ()),
+        schedule_id=check_name("schedule", schedule) if schedule else None,
+    )
+
+
+def _due_at(schedule: Schedule) -> datetime:
+    return schedule.next_run_at or datetime.max.replace(tzinfo=UTC)
+
+
+def _fields(task: Task) -> list[tuple[str, Any]]:
+    """Return the fields of a task that say something, by name."""
+    pairs = ((name, getattr(task, name)) for name in task.__struct_fields__ if name not in HIDDEN)
+    return [(name, value) for name, value in pairs if value not in (None, "", (), {})]
