@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,8 @@ def dev(
     """
     from omniq.dashboard.extra import needed_for
 
+    if sys.platform == "win32":
+        raise ConfigError("omniq dev needs Unix; run omniq worker and omniq dashboard instead")
     with needed_for("dev"):
         from omniq.cli.reloading import Reloader
     from omniq.dashboard.server import listen, password_from, refuse_open

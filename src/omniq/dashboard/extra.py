@@ -20,9 +20,10 @@ def needed_for(extra: str) -> Generator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name not in _MODULES:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _MODULES:
             raise
         raise ConfigError(
-            f"this needs the module {error.name!r}; "
+            f"this needs the module {missing!r}; "
             f"install it with: pip install 'omniq-tasks[{extra}]'"
         ) from error
