@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         ConfigError,
         DuplicateTaskError,
         LeaseLostError,
+        LifespanError,
         NotFoundError,
         OmniQError,
         PayloadTooLargeError,
@@ -75,6 +76,7 @@ __all__ = [
     "ErrorInfo",
     "EventType",
     "LeaseLostError",
+    "LifespanError",
     "NotFoundError",
     "OmniQ",
     "OmniQError",
@@ -122,10 +124,10 @@ __all__ = [
 _MODULES = {
     "omniq.core": "OmniQ",
     "omniq.exceptions": (
-        "Cancel CapabilityError ConfigError DuplicateTaskError LeaseLostError NotFoundError "
-        "OmniQError PayloadTooLargeError ResultError ResultExpiredError ResultTimeoutError Retry "
-        "SchemaError SerializationError Snooze StaleTaskError StorageError "
-        "StorageUnavailableError SyncInAsyncError TaskCancelledError TaskExistsError "
+        "Cancel CapabilityError ConfigError DuplicateTaskError LeaseLostError LifespanError "
+        "NotFoundError OmniQError PayloadTooLargeError ResultError ResultExpiredError "
+        "ResultTimeoutError Retry SchemaError SerializationError Snooze StaleTaskError "
+        "StorageError StorageUnavailableError SyncInAsyncError TaskCancelledError TaskExistsError "
         "TaskExpiredError TaskFailedError UnknownTaskError ValidationError"
     ),
     "omniq.handle": "TaskHandle",

@@ -16,6 +16,7 @@ OmniQError
 │   ├── DuplicateTaskError            a live task holds the same unique_key
 │   └── StaleTaskError                somebody else changed the task in between
 ├── LeaseLostError                    this run no longer holds its task
+├── LifespanError                     what tasks share could not be opened, or broke
 └── ResultError                       why `handle.result()` has no value
     ├── ResultTimeoutError (TimeoutError)
     ├── ResultExpiredError            finished, but the result is gone
@@ -112,6 +113,10 @@ class StaleTaskError(StorageError):
 
 class LeaseLostError(OmniQError):
     """This run no longer holds the lease of its task; nothing it writes is accepted."""
+
+
+class LifespanError(OmniQError):
+    """The application's `lifespan` failed, and its worker ended; the `__cause__` says why."""
 
 
 class ResultError(OmniQError):

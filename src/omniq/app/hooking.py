@@ -25,8 +25,8 @@ class Hooking:
         """Open and close what the tasks of a worker share (decorator of an async generator).
 
         Each worker process enters it before its first claim and leaves it after its last task is
-        settled. What it yields is `current_task().state`. If it fails or ends by itself, the worker
-        stops, and its `run` raises what it raised.
+        settled. What it yields is `current_task().state`. If it fails, at its start or later, the
+        worker stops, and its `run` raises a `LifespanError`.
 
         Raises:
             ConfigError: it is something else, or there is a lifespan already.

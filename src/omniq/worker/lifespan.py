@@ -7,13 +7,16 @@ worker's own, so that a start or an end that hangs can be given up.
 from __future__ import annotations
 
 import asyncio
+import logging
 from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+from omniq.exceptions import LifespanError
 from omniq.waits import first_of
 
+logger = logging.getLogger(__name__)
 STUCK_SECONDS = 1.0
 
 
@@ -27,7 +30,7 @@ async def opened(
     do. One that ends by itself sets `stop`. With `force`, its end is cancelled too.
 
     Raises:
-        Exception: whatever the lifespan raised, at its start or its end.
+        LifespanError: it failed, at its start, its end or in between.
     """
     if life is None:
         yield None
@@ -51,9 +54,14 @@ async def opened(
 async def _hold(
     life: AbstractAsyncContextManager[Any], started: asyncio.Future[Any], closing: asyncio.Event
 ) -> None:
-    async with life as state:
-        started.set_result(state)
-        await closing.wait()
+    try:
+        async with life as state:
+            started.set_result(state)
+            await closing.wait()
+    except Exception as error:
+        logger.exception("the lifespan of the application failed")
+        told = f"the lifespan of the application failed: {type(error).__name__}: {error}"
+        raise LifespanError(told) from error
 
 
 async def _ended(holder: asyncio.Task[None], force: asyncio.Event) -> None:

@@ -115,7 +115,7 @@ class Worker:
             ConfigError: it runs already.
             StorageError: the stores cannot be opened at the start; later the worker waits for
                 them to come back.
-            Exception: whatever the application's `lifespan` raised.
+            LifespanError: the application's `lifespan` failed.
         """
         if self._stop is not None:
             raise ConfigError(f"worker {self.id} runs already")
