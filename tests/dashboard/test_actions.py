@@ -191,3 +191,11 @@ async def test_an_action_keeps_refreshing_switched_off(browser: Browser) -> None
     response = await browser.post("/queues/default/pause?live=off")
 
     assert response.headers["location"] == "/in/here/?done=queue-paused&live=off"
+
+
+async def test_actions_are_logged(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody will ask why the queue stood still."""
+    with caplog.at_level("INFO", logger="omniq.dashboard"):
+        await browser.act("/queues/default/pause")
+
+    assert caplog.messages == ["dashboard: queue default: queue-paused"]

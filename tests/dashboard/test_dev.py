@@ -7,10 +7,12 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
-from omniq import OmniQ, Task, TaskStatus
+from omniq import ConfigError, OmniQ, Task, TaskStatus
 from omniq.cli.app import execute
+from omniq.cli.reloading import Reloader
 from omniq.testing.waiting import wait_until
 from tests.dashboard.programs import PATIENCE, Program, program
 
@@ -213,3 +215,32 @@ def test_held_wrong_it_says_what_to_do(
     assert execute(["dev", "shop", *arguments]) == 2
 
     assert said in capsys.readouterr().err
+
+
+async def test_files_that_cannot_be_watched_are_told_at_once(tmp_path: Path) -> None:
+    """Instead of a command that seems to work and never restarts anything."""
+    reloader = Reloader("shop", {"grace_seconds": 0.0}, [tmp_path / "gone"])
+
+    with pytest.raises(ConfigError, match=r"cannot watch for changes.*--watch"):
+        await reloader.run(None)
+
+
+async def test_programs_that_tasks_start_do_not_hold_the_port(
+    tmp_path: Path, q: OmniQ, write: Callable[[str], None]
+) -> None:
+    """A daemon they leave behind would keep the next dashboard from starting."""
+    write(
+        APP.replace('return "hello"', 'os.system("sleep 300 & echo $! > daemon")') + "import os\n"
+    )
+    with program(tmp_path, "dev", "shop", "--port", "0") as running:
+        url = await running.url()
+        await q.enqueue_task(Task(func="shop.greet", id="first"))
+        await running.shows("/tasks/first", "COMPLETED")
+        daemon = int((tmp_path / "daemon").read_text())
+        try:
+            assert await running.ends() == 0
+            async with httpx.AsyncClient() as browser:
+                with pytest.raises(httpx.ConnectError):
+                    await browser.get(url)
+        finally:
+            os.kill(daemon, signal.SIGKILL)

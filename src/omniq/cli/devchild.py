@@ -47,6 +47,8 @@ def main() -> None:
     """Entry of the process: its options come as JSON in the only argument."""
     configure_logging("INFO")
     options = msgspec.convert(json.loads(sys.argv[1]), DevOptions)
+    if options.dashboard_fd is not None:  # programs that tasks start must not hold the port
+        os.set_inheritable(options.dashboard_fd, False)
     code = 0
     try:
         app = load(options.app)

@@ -23,6 +23,7 @@ from watchfiles import (
 )
 
 from omniq.cli.devchild import DevOptions
+from omniq.exceptions import ConfigError
 from omniq.waits import first_of
 from omniq.worker.processes import KILL_SECONDS
 
@@ -49,7 +50,11 @@ class Reloader:
         self._hurry = asyncio.Event()
 
     async def run(self, listening: socket.socket | None) -> int:
-        """Work until SIGINT or SIGTERM; return 0, or 1 when the child had to be killed at last."""
+        """Work until SIGINT or SIGTERM; return 0, or 1 when the child had to be killed at last.
+
+        Raises:
+            ConfigError: the files cannot be watched.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._asked_to_stop)
@@ -76,9 +81,12 @@ class Reloader:
         """Set `changed` whenever a Python file does, from before the block begins."""
 
         async def watch() -> None:
-            async for changes in awatch(*self._watched, watch_filter=PythonFilter()):
-                logger.info("changed: %s", _named(changes))
-                self._changed.set()
+            try:
+                async for changes in awatch(*self._watched, watch_filter=PythonFilter()):
+                    logger.info("changed: %s", _named(changes))
+                    self._changed.set()
+            finally:
+                self._stop.set()  # without a watch there is nothing to wait for
 
         watcher = asyncio.create_task(watch())
         await asyncio.sleep(0)  # its first step opens the watch
@@ -87,7 +95,7 @@ class Reloader:
         finally:
             watcher.cancel()
             with suppress(asyncio.CancelledError):
-                await watcher
+                await _watched_well(watcher)
 
     async def _started(self, listening: socket.socket | None, parent_fd: int) -> Process:
         self._changed.clear()
@@ -119,10 +127,21 @@ class Reloader:
         await first_of(child.wait(), self._hurry.wait(), asyncio.sleep(patience))
         if child.returncode is not None:
             return False
+        logger.warning("the application did not end in time, and is killed")
         with suppress(ProcessLookupError):
             child.kill()
         await child.wait()
         return True
+
+
+async def _watched_well(watcher: asyncio.Task[None]) -> None:
+    """Wait for the end of a watch. Raises ConfigError if it failed."""
+    try:
+        await watcher
+    except OSError as error:
+        raise ConfigError(
+            f"cannot watch for changes: {error}; name smaller folders with --watch"
+        ) from error
 
 
 def _named(changes: set[tuple[Change, str]]) -> str:

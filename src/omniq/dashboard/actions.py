@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 
 from starlette.exceptions import HTTPException
@@ -15,6 +16,7 @@ from omniq.ids import check_name
 from omniq.models.schedule import Schedule, ScheduleStatus
 from omniq.models.task import Task, TaskStatus
 
+logger = logging.getLogger(__name__)
 Act = Callable[[str], Awaitable[tuple[str, str]]]
 """Does something with what is named; returns the page to go to, and a key of `NOTES`."""
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -40,7 +42,9 @@ class Actions:
                 raise HTTPException(403, READ_ONLY)
             if not is_from_our_pages(request.headers):
                 raise HTTPException(403, FOREIGN)
-            path, done = await act(check_name(parameter, request.path_params[parameter]))
+            name = check_name(parameter, request.path_params[parameter])
+            path, done = await act(name)
+            logger.info("dashboard: %s %s: %s", parameter, name, done)
             return RedirectResponse(View(request).link(path, done=done), 303)
 
         return answer

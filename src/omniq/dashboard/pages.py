@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from omniq.app.queues import QueueStatus
 from omniq.clock import utcnow
 from omniq.core import OmniQ
 from omniq.dashboard.view import View
@@ -21,7 +22,7 @@ from omniq.exceptions import (
 )
 from omniq.ids import check_func, check_name, first_id
 from omniq.models.checks import read_choice
-from omniq.models.event import EventType
+from omniq.models.event import EventType, TaskEvent
 from omniq.models.finding import Level
 from omniq.models.schedule import Schedule, ScheduleStatus
 from omniq.models.task import Task, TaskStatus
@@ -29,8 +30,10 @@ from omniq.storage.base import EventFilter, TaskFilter
 
 T = TypeVar("T")
 PAGE = 50
+QUEUES_SHOWN = 200
 RUNNING_SHOWN = 50
 DUE_SHOWN = 10
+SCHEDULES_SHOWN = 100
 FAILURES_SHOWN = 10
 EVENTS_SHOWN = 100
 HISTORY_SHOWN = 200
@@ -71,13 +74,14 @@ class Pages:
             "/",
             is_live=True,
             places=self._places(),
-            queues=list(queues.values()),
+            queues=_busiest(queues),
+            others=max(0, len(queues) - QUEUES_SHOWN),
             statuses=list(TaskStatus),
             running=runs[:RUNNING_SHOWN],
             is_more=len(runs) > RUNNING_SHOWN,
             due=soonest[:DUE_SHOWN],
             schedules_problem=due.problem,
-            failures=list(reversed(failures.value or ())),
+            failures=await self._told(failures.value or []),
             events_problem=failures.problem,
         )
 
@@ -117,6 +121,7 @@ class Pages:
             tried(q.result_storage.get(task_id)),
             tried(q.event_storage.query(where, limit=HISTORY_SHOWN, newest=True)),
         )
+        events: list[TaskEvent] = history.value or []
         return self._view(request).page(
             "task.html",
             f"/tasks/{task_id}",
@@ -125,7 +130,7 @@ class Pages:
             fields=_fields(task),
             result=result.value,
             result_problem=result.problem,
-            history=history.value or [],
+            history=[(event, None) for event in events],
             history_problem=history.problem,
             history_shown=HISTORY_SHOWN,
         )
@@ -141,7 +146,7 @@ class Pages:
             "/activity",
             query={"type": given},
             is_live=True,
-            events=list(reversed(events)),
+            events=await self._told(events),
             shown=EVENTS_SHOWN,
             kinds=list(EventType),
             kind=kind,
@@ -150,8 +155,19 @@ class Pages:
 
     async def schedules(self, request: Request) -> Response:
         """List schedules with their next fire time."""
+        given = request.query_params.get("after", "").strip()
+        after = check_name("after", given) if given else None
         found = await self._q.schedule_storage.list_schedules()
-        return self._view(request).page("schedules.html", "/schedules", schedules=found)
+        following = [item for item in found if after is None or item.id > after]
+        shown, more = following[:SCHEDULES_SHOWN], following[SCHEDULES_SHOWN:]
+        return self._view(request).page(
+            "schedules.html",
+            "/schedules",
+            query={"after": after},
+            schedules=shown,
+            after=after,
+            next_after=shown[-1].id if more else None,
+        )
 
     async def doctor(self, request: Request) -> Response:
         """Show what is found about all components, the worst first."""
@@ -171,6 +187,13 @@ class Pages:
             "Events": q.event_storage.store_name if q.log_events else "not kept",
             "Schedules": q.schedule_storage.store_name,
         }
+
+    async def _told(self, events: list[TaskEvent]) -> list[tuple[TaskEvent, str | None]]:
+        """Return events, the last one first, each with the function of its task, if it exists."""
+        ids = list(dict.fromkeys(event.task_id for event in events))
+        found = await tried(self._q.task_queue.get(ids))
+        functions = {task.id: task.func for task in found.value or () if task is not None}
+        return [(event, functions.get(event.task_id)) for event in reversed(events)]
 
     async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
         """Return a page of tasks. Some stores look through all of them: only for so long."""
@@ -208,6 +231,12 @@ def _filter(query: dict[str, str | None]) -> TaskFilter:
         funcs=frozenset({check_func("name", name)} if name else ()),
         schedule_id=check_name("schedule", schedule) if schedule else None,
     )
+
+
+def _busiest(queues: dict[str, QueueStatus]) -> list[QueueStatus]:
+    """Return the queues to show, by name: where there are too many, those with most to do."""
+    most_first = sorted(queues.values(), key=lambda queue: (not queue.is_paused, -queue.unfinished))
+    return sorted(most_first[:QUEUES_SHOWN], key=lambda queue: queue.name)
 
 
 def _due_at(schedule: Schedule) -> datetime:
