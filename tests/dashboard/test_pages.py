@@ -6,12 +6,8 @@ import asyncio
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
-
-from omniq import OmniQ, Task, TaskStatus, current_task
+from omniq import OmniQ, Task, current_task
 from omniq.clock import utcnow
-from omniq.dashboard import pages
-from omniq.dashboard.pages import PAGE, QUEUES_SHOWN, SCHEDULES_SHOWN
 from omniq.testing.waiting import wait_until
 from tests.dashboard.conftest import Browser
 
@@ -191,70 +187,6 @@ async def test_a_note_is_one_of_ours_and_never_what_the_address_says(browser: Br
     assert "555" not in page.text
 
 
-async def test_paging_through_ten_thousand_tasks_meets_each_once(q: OmniQ) -> None:
-    """By the id of the last one, not by a number of pages, so it costs the same at the end."""
-    await q.enqueue_tasks([Task(func="shop.pack") for _ in range(10_000)])
-    seen: list[str] = []
-    async with Browser(q) as browser:
-        link = "/in/here/tasks"
-        number = 0
-        while link:
-            response = await browser.client.get(link)
-            ids = [part.split('"')[0] for part in response.text.split('href="/in/here/tasks/')[1:]]
-            assert len(ids) <= PAGE
-            seen += ids
-            number += 1
-            following = response.text.partition('rel="next" href="')[2].split('"')[0]
-            link = following.replace("&amp;", "&")
-
-    assert number == 10_000 // PAGE
-    assert len(seen) == len(set(seen)) == 10_000
-    assert seen == sorted(seen)
-
-
-async def test_filters_are_kept_from_page_to_page(q: OmniQ, browser: Browser) -> None:
-    """The second page is of the same tasks."""
-    tasks = [Task(func="shop.pack", queue_name="mail") for _ in range(PAGE + 1)]
-    await q.enqueue_tasks([*tasks, Task(func="shop.other", queue_name="mail")])
-
-    first = await browser.get("/tasks", queue="mail", name="shop.pack")
-    last = sorted(task.id for task in tasks)[PAGE - 1]
-    (following,) = (link for link in first.links if f"after={last}" in link)
-    second = await browser.get(following.removeprefix("/in/here"))
-
-    assert f"{PAGE} tasks, and there are more" in first.text
-    assert "1 task" in second.text
-    assert "queue=mail" in following
-    assert "name=shop.pack" in following
-
-
-async def test_newer_tasks_can_be_skipped_to(q: OmniQ, browser: Browser) -> None:
-    """The oldest come first; somebody looks for those of today."""
-    old = Task(func="shop.pack", id="01000000-0000-7000-8000-000000000000")
-    await q.enqueue_tasks([old, Task(func="shop.pack", id=(new := Task(func="x").id))])
-
-    page = await browser.get("/tasks")
-    (skip,) = (link for link in page.links if "after=" in link and link == _last_skip(page.links))
-    newer = await browser.get(skip.removeprefix("/in/here"))
-
-    assert new in newer.text
-    assert old.id not in newer.text
-
-
-def _last_skip(links: list[str]) -> str:
-    return [link for link in links if "after=" in link][-1]
-
-
-async def test_a_task_is_looked_up_by_its_id(browser: Browser, q: OmniQ) -> None:
-    """What a log line names."""
-    await q.enqueue_task(Task(func="shop.pack", id="order-4711"))
-
-    response = await browser.client.get("/in/here/tasks", params={"id": " order-4711 "})
-
-    assert response.status_code == 303
-    assert response.headers["location"] == "/in/here/tasks/order-4711"
-
-
 async def test_activity_shows_the_latest_events_first_and_by_kind(
     q: OmniQ, browser: Browser
 ) -> None:
@@ -288,48 +220,6 @@ async def test_schedules_show_when_they_fire(q: OmniQ, browser: Browser) -> None
     assert "0 9 * * mon-fri (Europe/Berlin)" in page.text
     assert "/in/here/tasks?schedule=s" in page.links
     assert page.posts == ["/in/here/schedules/s/pause"]
-
-
-async def test_many_schedules_are_shown_page_by_page(q: OmniQ, browser: Browser) -> None:
-    """Each once."""
-    for number in range(SCHEDULES_SHOWN + 3):
-        await q.schedule("shop.sweep", every=3600, schedule_id=f"s{number:03}")
-
-    first = await browser.get("/schedules")
-    second = await browser.get("/schedules", after="s099")
-
-    assert "/in/here/schedules?after=s099" in first.links
-    assert len(first.posts) == SCHEDULES_SHOWN
-    assert second.posts == [f"/in/here/schedules/s{number}/pause" for number in (100, 101, 102)]
-    assert not any("after=" in link for link in second.links)
-
-
-async def test_of_too_many_queues_those_with_most_to_do_are_shown(
-    q: OmniQ, browser: Browser
-) -> None:
-    """And a paused one in any case: somebody wants it back."""
-    names = [f"q{number:03}" for number in range(QUEUES_SHOWN + 2)]
-    await q.enqueue_tasks([Task(func="shop.pack", queue_name=name) for name in names])
-    await q.enqueue_task(Task(func="shop.pack", queue_name=names[-1]))
-    await q.pause_queue("a-paused-one")
-
-    page = await browser.get("/")
-
-    assert "And 3 other queues" in page.text
-    assert f"/in/here/queues/{names[-1]}/pause" in page.posts
-    assert "/in/here/queues/a-paused-one/resume" in page.posts
-    assert len(page.posts) == QUEUES_SHOWN
-
-
-async def test_a_look_that_takes_too_long_is_ended_with_advice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Some stores look through everything for a rare function; the page must not hang."""
-    monkeypatch.setattr(pages, "PATIENCE_SECONDS", 0)
-    async with OmniQ(f"sqlite:///{tmp_path}/shop.db") as q, Browser(q) as browser:
-        page = await browser.get("/tasks", code=503, name="shop.rare")
-
-    assert "leave parts of the filter away" in page.text
 
 
 async def test_the_doctor_shows_its_findings_the_worst_first(q: OmniQ, browser: Browser) -> None:
@@ -396,11 +286,3 @@ async def test_a_dashboard_at_the_root_works_the_same(q: OmniQ) -> None:
 
     assert "/tasks?queue=default&status=pending" in page.links
     assert "The task is cancelled." in cancelled.text
-
-
-@pytest.mark.parametrize("status", list(TaskStatus))
-async def test_tasks_of_each_status_can_be_listed(status: TaskStatus, browser: Browser) -> None:
-    """Each is an address somebody may keep."""
-    page = await browser.get("/tasks", status=status.value)
-
-    assert "No tasks." in page.text
