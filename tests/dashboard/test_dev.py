@@ -217,6 +217,15 @@ def test_held_wrong_it_says_what_to_do(
     assert said in capsys.readouterr().err
 
 
+def test_a_store_is_no_application(capsys: pytest.CaptureFixture[str]) -> None:
+    """No change of the code would make it one."""
+    assert execute(["dev", "redis://u:HIDDEN@h"]) == 4
+
+    said = capsys.readouterr().err
+    assert "is a store, not an application" in said
+    assert "HIDDEN" not in said
+
+
 async def test_files_that_cannot_be_watched_are_told_at_once(tmp_path: Path) -> None:
     """Instead of a command that seems to work and never restarts anything."""
     reloader = Reloader("shop", {"grace_seconds": 0.0}, [tmp_path / "gone"])

@@ -180,3 +180,19 @@ async def test_a_mounted_dashboard_can_ask_for_a_password() -> None:
         shown = await client.get("/", auth=httpx.BasicAuth("me", PASSWORD))
 
     assert (refused.status_code, shown.status_code) == (401, 200)
+
+
+def test_a_variable_that_is_not_set_is_no_password(page: ASGIApp) -> None:
+    """As `os.environ.get` has it."""
+    missing: Any = None
+
+    with pytest.raises(ConfigError, match="is its variable set"):
+        require_password(page, missing)
+
+
+def test_a_dashboard_of_something_else_is_refused_when_it_is_made() -> None:
+    """Not by the first page somebody looks at."""
+    url: Any = "sqlite:///shop.db"
+
+    with pytest.raises(ConfigError, match="takes an OmniQ, got str"):
+        dashboard(url)

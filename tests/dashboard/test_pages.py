@@ -136,6 +136,7 @@ async def test_every_field_that_says_something_is_shown(q: OmniQ, browser: Brows
     for said in ("order 4711", "12.5", "expires_at", "waiting_for", "on_parent_failure"):
         assert said in child.text
     assert "/in/here/tasks/parent" in child.links
+    assert "/in/here/tasks/child" in parent.links
     assert (claimed.lease_token or "?") not in parent.text
     assert "worker_id" in parent.text
 

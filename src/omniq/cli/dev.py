@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from omniq.cli.dashboard import PORT, Port, say_where
+from omniq.cli.target import refuse_store
 from omniq.cli.worker import Queues, queue_names
 from omniq.clock import check_seconds
 from omniq.exceptions import ConfigError
@@ -51,6 +52,7 @@ def dev(
         from omniq.cli.reloading import Reloader
     from omniq.dashboard.server import listen, password_from, refuse_open
 
+    refuse_store(app)
     names = queue_names(queues)
     if names is not None:
         check_queues(names)

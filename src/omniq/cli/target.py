@@ -66,11 +66,7 @@ def on_target(target: str | None, act: Callable[[OmniQ], Awaitable[T]]) -> T:
 
 def load(target: str) -> OmniQ:
     """Return the application of this name; whatever its code raises becomes an `AppLoadError`."""
-    if "://" in target:
-        raise AppLoadError(
-            f"{masked(target)!r} is a store, not an application; name the module that makes it, "
-            "as in `omniq worker tasks`, and the store in $OMNIQ_URL or in OmniQ(…)"
-        )
+    refuse_store(target)
     try:
         return load_app(target)
     except AppNotFoundError as error:
@@ -78,6 +74,15 @@ def load(target: str) -> OmniQ:
     except (Exception, SystemExit) as error:
         what = f"{type(error).__name__}: {error} ({_place(error)})"
         raise AppLoadError(f"loading {target} failed: {what}") from error
+
+
+def refuse_store(target: str) -> None:
+    """Raise an `AppLoadError` if the name of a store stands in the place of an application."""
+    if "://" in target:
+        raise AppLoadError(
+            f"{masked(target)!r} is a store, not an application; name the module that makes it, "
+            "as in `omniq worker tasks`, and the store in $OMNIQ_URL or in OmniQ(…)"
+        )
 
 
 def _place(error: BaseException) -> str:

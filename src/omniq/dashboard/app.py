@@ -19,6 +19,7 @@ from omniq.dashboard.pages import Pages
 from omniq.dashboard.view import FOLDER, View
 from omniq.exceptions import (
     CapabilityError,
+    ConfigError,
     DuplicateTaskError,
     NotFoundError,
     OmniQError,
@@ -47,7 +48,12 @@ def dashboard(q: OmniQ, *, read_only: bool = False) -> Starlette:
     Args:
         q: whose tasks, queues and schedules are shown; opened on first use if it is not open.
         read_only: show only; every action is refused.
+
+    Raises:
+        ConfigError: `q` is no `OmniQ`.
     """
+    if not isinstance(q, OmniQ):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
+        raise ConfigError(f"dashboard() takes an OmniQ, got {type(q).__name__}")
     pages, actions = Pages(q, read_only=read_only), Actions(q, read_only=read_only)
 
     def form(path: str, act: Act, parameter: str) -> Route:

@@ -102,8 +102,10 @@ def require_password(app: ASGIApp, password: str) -> ASGIApp:
     Passwords travel as they are: over a network, put something that speaks TLS in front.
 
     Raises:
-        ConfigError: the password is shorter than 8 characters.
+        ConfigError: there is no password, or it is shorter than 8 characters.
     """
+    if not isinstance(password, str):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
+        raise ConfigError(f"the dashboard's password is {password!r}; is its variable set?")
     if len(password) < SHORTEST_PASSWORD:
         raise ConfigError(f"the dashboard's password has fewer than {SHORTEST_PASSWORD} characters")
     expected = password.encode()

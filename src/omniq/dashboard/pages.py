@@ -37,8 +37,11 @@ SCHEDULES_SHOWN = 100
 FAILURES_SHOWN = 10
 EVENTS_SHOWN = 100
 HISTORY_SHOWN = 200
+CHILDREN_LOOKED_AT = 500
 PATIENCE_SECONDS = 10.0
 """How long a store may look for tasks before the page says that it takes too long."""
+GLANCE_SECONDS = 2.0
+"""Likewise, for what a page can do without."""
 FILTERS = ("queue", "status", "name", "schedule")
 SKIPS = {
     "10 minutes": timedelta(minutes=10),
@@ -112,10 +115,7 @@ class Pages:
         q, task_id = self._q, check_name("task_id", request.path_params["task_id"])
         task = await q.get_task(task_id)
         if task is None:
-            raise NotFoundError(
-                f"there is no task {task_id}; finished tasks are deleted 7 days after their end "
-                "by default"
-            )
+            raise NotFoundError(f"there is no task {task_id}")
         where = EventFilter(task_id=task_id)
         result, history = await asyncio.gather(
             tried(q.result_storage.get(task_id)),
@@ -128,6 +128,7 @@ class Pages:
             is_live=not task.is_final,
             task=task,
             fields=_fields(task),
+            children=await self._waiting_for(task),
             result=result.value,
             result_problem=result.problem,
             history=[(event, None) for event in events],
@@ -188,6 +189,15 @@ class Pages:
             "Schedules": q.schedule_storage.store_name,
         }
 
+    async def _waiting_for(self, task: Task) -> list[Task]:
+        """Return tasks that wait for this one, as far as a look at some that wait shows them."""
+        if task.is_final:
+            return []
+        waiting = TaskFilter(statuses=frozenset({TaskStatus.WAITING}))
+        look = self._find(waiting, None, CHILDREN_LOOKED_AT, seconds=GLANCE_SECONDS)
+        found = await tried(look)
+        return [child for child in found.value or () if task.id in child.depends_on]
+
     async def _told(self, events: list[TaskEvent]) -> list[tuple[TaskEvent, str | None]]:
         """Return events, the last one first, each with the function of its task, if it exists."""
         ids = list(dict.fromkeys(event.task_id for event in events))
@@ -195,14 +205,17 @@ class Pages:
         functions = {task.id: task.func for task in found.value or () if task is not None}
         return [(event, functions.get(event.task_id)) for event in reversed(events)]
 
-    async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
+    async def _find(
+        self, where: TaskFilter, after: str | None, limit: int, seconds: float | None = None
+    ) -> list[Task]:
         """Return a page of tasks. Some stores look through all of them: only for so long."""
+        seconds = PATIENCE_SECONDS if seconds is None else seconds
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(seconds):
                 return await self._q.task_queue.find(where, after=after, limit=limit)
         except TimeoutError:
             raise StorageUnavailableError(
-                f"looking for these tasks took longer than {PATIENCE_SECONDS:g} s; "
+                f"looking for these tasks took longer than {seconds:g} s; "
                 "leave parts of the filter away, or skip to newer tasks"
             ) from None
 
