@@ -8,7 +8,9 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from omniq.cli.target import load
+from omniq.exceptions import ConfigError
 from omniq.worker.health import clear
+from omniq.worker.metrics import MetricsAddress, check_metrics
 from omniq.worker.processes import Supervisor
 from omniq.worker.serve import ServeOptions, configure_logging, serve
 from omniq.worker.worker import Worker
@@ -31,6 +33,8 @@ def worker(
     schedules: bool = True,
     allow_module: Annotated[tuple[str, ...], Flag] = (),
     health_file: str | None = None,
+    metrics_port: int | None = None,
+    metrics_host: str | None = None,
     log_level: LogLevel = "INFO",
 ) -> int:
     """Run tasks until stopped by Ctrl-C or SIGTERM; a second one gives running tasks back at once.
@@ -46,6 +50,9 @@ def worker(
         schedules: Fire schedules.
         allow_module: Also run unregistered functions of this module; repeat for more.
         health_file: Touch this file whenever the queue answered; see omniq health.
+        metrics_port: Count what is done, and serve it for Prometheus at this port; of several
+            processes, at this and the next ones.
+        metrics_host: The address of this machine to serve metrics at; 127.0.0.1 if left out.
         log_level: DEBUG, INFO, WARNING or ERROR.
     """
     options: dict[str, Any] = {
@@ -58,8 +65,11 @@ def worker(
         "allow_modules": list(allow_module),
         "health_file": health_file,
     }
-    serving = ServeOptions(app=app, worker=options, log_level=log_level)
-    Worker(load(app), **options)  # refuse bad options and broken applications before any start
+    metrics = _metrics(metrics_host, metrics_port)
+    serving = ServeOptions(app=app, worker=options, log_level=log_level, metrics=metrics)
+    Worker(known := load(app), **options)  # refuse bad options and broken applications at once
+    if metrics is not None:
+        check_metrics(known, metrics, processes)
     if health_file is not None:
         clear(health_file)
     if processes == 1:
@@ -72,3 +82,11 @@ def worker(
 def queue_names(given: tuple[str, ...]) -> list[str] | None:
     """Return the names of queues as they were given: several times, or separated by commas."""
     return [name for item in given for name in item.split(",") if name] or None
+
+
+def _metrics(host: str | None, port: int | None) -> MetricsAddress | None:
+    if port is not None:
+        return MetricsAddress(host=host or "127.0.0.1", port=port)
+    if host is not None:
+        raise ConfigError("--metrics-host says where to serve --metrics-port; give that, too")
+    return None

@@ -120,7 +120,13 @@ class Supervisor:
         worker = dict(self._options.worker)
         if worker.get("health_file") is not None:
             worker["health_file"] = f"{worker['health_file']}.{number}"
-        options = msgspec.structs.replace(self._options, worker=worker, parent_fd=self._reading)
+        metrics = self._options.metrics
+        options = msgspec.structs.replace(
+            self._options,
+            worker=worker,
+            metrics=None if metrics is None else metrics.of(number),
+            parent_fd=self._reading,
+        )
         return [
             sys.executable,
             "-c",

@@ -17,6 +17,7 @@ import msgspec
 
 from omniq.exceptions import OmniQError, StorageError
 from omniq.worker.loader import load_app
+from omniq.worker.metrics import MetricsAddress, metrics_served
 from omniq.worker.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -31,12 +32,14 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
         app: the application, see `load_app`.
         worker: keyword arguments of `Worker`.
         log_level: of the root logger.
+        metrics: where to serve what is counted.
         parent_fd: a pipe that ends when the supervisor does; then this process stops too.
     """
 
     app: str
     worker: dict[str, Any] = {}
     log_level: str = "INFO"
+    metrics: MetricsAddress | None = None
     parent_fd: int | None = None
 
 
@@ -44,9 +47,13 @@ def serve(options: ServeOptions) -> None:
     """Run a worker until SIGTERM or SIGINT; a second signal gives running tasks back at once."""
     configure_logging(options.log_level)
     app = load_app(options.app)
+    worker = Worker(app, **options.worker)
     collect_garbage_rarely()
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_serve(Worker(app, **options.worker), options.parent_fd))
+    with (
+        metrics_served(app, options.metrics),
+        asyncio.Runner(loop_factory=loop_factory()) as runner,
+    ):
+        runner.run(_serve(worker, options.parent_fd))
 
 
 async def _serve(worker: Worker, parent_fd: int | None) -> None:

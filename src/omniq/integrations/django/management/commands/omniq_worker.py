@@ -33,6 +33,8 @@ class Command(BaseCommand):
         parser.add_argument("--burst", action="store_true", help="End when nothing is left to do.")
         parser.add_argument("--grace", type=float, default=20.0, metavar="SECONDS")
         parser.add_argument("--lease", type=float, default=None, metavar="SECONDS")
+        parser.add_argument("--metrics-port", type=int, default=None, metavar="PORT")
+        parser.add_argument("--metrics-host", default=None, metavar="HOST")
         parser.add_argument("--log-level", default="INFO")
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -53,6 +55,8 @@ class Command(BaseCommand):
                 burst=options["burst"],
                 grace=options["grace"],
                 lease=options["lease"],
+                metrics_port=options["metrics_port"],
+                metrics_host=options["metrics_host"],
                 log_level=options["log_level"],
             )
         except OmniQError as error:
