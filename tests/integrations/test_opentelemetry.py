@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import SpanContext, SpanKind, StatusCode
 
 from omniq import Cancel, OmniQ, Retry, RetryPolicy, Snooze, TaskStatus, current_task
 from omniq.exceptions import ConfigError
@@ -78,15 +78,21 @@ def parent_of(span: ReadableSpan) -> int | None:
 
 
 def id_of(span: ReadableSpan) -> int:
-    return span.get_span_context().span_id
+    return _context(span).span_id
 
 
 def trace_of(span: ReadableSpan) -> int:
-    return span.get_span_context().trace_id
+    return _context(span).trace_id
+
+
+def _context(span: ReadableSpan) -> SpanContext:
+    found = span.get_span_context()
+    assert found is not None
+    return found
 
 
 @asynccontextmanager
-async def working(q: OmniQ, **options: Any) -> AsyncIterator[Worker]:
+async def working(q: OmniQ, **options: Any) -> AsyncGenerator[Worker]:
     worker = q.worker(schedules=False, **options)
     running = asyncio.create_task(worker.run())
     try:

@@ -134,7 +134,7 @@ class StoreCollector(Collector):
 
     def __init__(self, q: OmniQ, *, timeout: float = 5.0) -> None:
         self._q = q
-        self._timeout = check_seconds("timeout", timeout)
+        self._timeout = check_seconds("timeout", timeout, least=0.01)
         self._is_up = True
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
