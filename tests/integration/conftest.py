@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +26,20 @@ async def app(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[O
 @pytest.fixture
 def working(app: OmniQ) -> Working:
     """`async with working(**options) as worker`: a worker runs in the background meanwhile."""
+    return partial(working_on, app)
 
-    @asynccontextmanager
-    async def run(**options: Any) -> AsyncGenerator[Worker]:
-        given: dict[str, Any] = {"cleanup": False, "schedules": False, **options}
-        worker = Worker(app, **given)
-        running = asyncio.create_task(worker.run())
-        try:
-            yield worker
-        finally:
-            worker.stop(force=True)
-            await running
 
-    return run
+@asynccontextmanager
+async def working_on(app: OmniQ, **options: Any) -> AsyncGenerator[Worker]:
+    """Run a worker in the background meanwhile."""
+    given: dict[str, Any] = {"cleanup": False, "schedules": False, **options}
+    worker = Worker(app, **given)
+    running = asyncio.create_task(worker.run())
+    try:
+        yield worker
+    finally:
+        worker.stop(force=True)
+        await running
 
 
 async def burst(app: OmniQ, **options: Any) -> Worker:

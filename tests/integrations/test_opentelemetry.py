@@ -6,8 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ from omniq import Cancel, OmniQ, Retry, RetryPolicy, Snooze, TaskStatus, current
 from omniq.exceptions import ConfigError
 from omniq.integrations.opentelemetry import instrument
 from omniq.testing.waiting import wait_until
-from omniq.worker import Worker
+from tests.integration.conftest import burst, working_on
+from tests.integrations.declaring import declare
 
 BOTH = pytest.mark.parametrize("is_async", [True, False])
 
@@ -53,18 +53,6 @@ class Traced:
         (span,) = (span for span in self.spans if span.kind is SpanKind.CONSUMER)
         return span
 
-    def task(self, work: Callable[[], Any], *, is_async: bool = True, **options: Any) -> Any:
-        """Make a task called `work` of a plain function."""
-
-        async def coroutine() -> Any:
-            return work()
-
-        return self.q.task(name="work", **options)(coroutine if is_async else work)
-
-    async def burst(self) -> None:
-        """Run what there is."""
-        await self.q.worker(burst=True, schedules=False).run()
-
 
 @pytest.fixture
 async def traced() -> AsyncIterator[Traced]:
@@ -91,26 +79,15 @@ def _context(span: ReadableSpan) -> SpanContext:
     return found
 
 
-@asynccontextmanager
-async def working(q: OmniQ, **options: Any) -> AsyncGenerator[Worker]:
-    worker = q.worker(schedules=False, **options)
-    running = asyncio.create_task(worker.run())
-    try:
-        yield worker
-    finally:
-        worker.stop(force=True)
-        await running
-
-
 @BOTH
 async def test_an_attempt_is_below_the_span_of_whoever_enqueued_it(
     traced: Traced, *, is_async: bool
 ) -> None:
     """One trace from the request to the worker, with the attributes of messaging systems."""
-    work = traced.task(lambda: 1, is_async=is_async)
+    work = declare(traced.q, lambda: 1, is_async=is_async)
     with traced.tracer.start_as_current_span("request"):
         handle = await work.enqueue()
-    await traced.burst()
+    await burst(traced.q)
 
     (request,), (create,) = traced.named("request"), traced.named("create work")
     process = traced.attempt()
@@ -158,7 +135,7 @@ async def test_what_a_task_traces_or_enqueues_is_below_it(
 
     work = traced.q.task(name="work")(enqueueing if is_async else enqueueing_too)
     await work.enqueue()
-    await traced.burst()
+    await burst(traced.q)
 
     names = ("create work", "process work", "query", "create child", "process child")
     chain = [traced.named(name)[0] for name in names]
@@ -168,10 +145,10 @@ async def test_what_a_task_traces_or_enqueues_is_below_it(
 
 async def test_each_task_of_many_has_a_span_of_its_own(traced: Traced) -> None:
     """And so its own trace through the workers, below the same request."""
-    work = traced.task(lambda: None)
+    work = declare(traced.q, lambda: None)
     with traced.tracer.start_as_current_span("request") as request:
         await work.enqueue_many([()] * 3)
-    await traced.burst()
+    await burst(traced.q)
 
     created, processed = traced.named("create work"), traced.named("process work")
     assert {parent_of(span) for span in created} == {request.get_span_context().span_id}
@@ -180,7 +157,7 @@ async def test_each_task_of_many_has_a_span_of_its_own(traced: Traced) -> None:
 
 async def test_a_blocking_call_is_below_its_caller_too(traced: Traced) -> None:
     """What it does, it does in another thread."""
-    work = traced.task(lambda: None)
+    work = declare(traced.q, lambda: None)
 
     def request() -> None:
         with traced.tracer.start_as_current_span("request"):
@@ -194,11 +171,11 @@ async def test_a_blocking_call_is_below_its_caller_too(traced: Traced) -> None:
 
 async def test_baggage_travels_along(traced: Traced) -> None:
     """The global propagator decides what is carried; by default, this too."""
-    work = traced.task(lambda: str(baggage.get_baggage("tenant")))
+    work = declare(traced.q, lambda: str(baggage.get_baggage("tenant")))
     token = context.attach(baggage.set_baggage("tenant", "a"))
     handle = await work.enqueue()
     context.detach(token)
-    await traced.burst()
+    await burst(traced.q)
 
     assert await handle.result() == "a"
 
@@ -208,11 +185,11 @@ async def test_baggage_travels_along(traced: Traced) -> None:
 )
 async def test_a_task_without_a_trace_begins_one(traced: Traced, metadata: Any) -> None:
     """As schedules make them; also in a worker that is started within a span itself."""
-    traced.task(lambda: None)
+    declare(traced.q, lambda: None)
     template = traced.q.task_function("work").options(metadata=metadata)
     with traced.tracer.start_as_current_span("start") as start:
         await traced.q.task_queue.enqueue(template.make_task())
-        await traced.burst()
+        await burst(traced.q)
 
     process = traced.attempt()
     assert process.parent is None
@@ -226,8 +203,8 @@ async def test_a_failure_is_an_error_with_its_exception(traced: Traced, *, is_as
     def fail() -> None:
         raise LookupError("gone")
 
-    await traced.task(fail, is_async=is_async).enqueue()
-    await traced.burst()
+    await declare(traced.q, fail, is_async=is_async).enqueue()
+    await burst(traced.q)
 
     span = traced.attempt()
     (event,) = span.events
@@ -250,8 +227,8 @@ async def test_an_error_that_cannot_say_what_it_is_is_told_of_all_the_same(trace
     def fail() -> None:
         raise MuteError
 
-    handle = await traced.task(fail).enqueue()
-    await traced.burst()
+    handle = await declare(traced.q, fail).enqueue()
+    await burst(traced.q)
 
     result = await traced.q.result_storage.get(handle.id)
     assert result is not None
@@ -277,8 +254,8 @@ async def test_what_a_task_asks_for_is_no_error(
     def ask() -> None:
         raise signal
 
-    handle = await traced.task(ask, is_async=is_async, max_retries=1).enqueue()
-    await traced.burst()
+    handle = await declare(traced.q, ask, is_async=is_async, max_retries=1).enqueue()
+    await burst(traced.q)
 
     span = traced.attempt()
     assert await handle.status() == status
@@ -306,7 +283,7 @@ async def test_timeouts_cancellations_and_stops_are_told_apart(
             threading.Event().wait(0.005)
 
     work = traced.q.task(name="work")(endless if is_async else spinning)
-    async with working(traced.q, lease_seconds=3):
+    async with working_on(traced.q, lease_seconds=3):
         await work.options(timeout=0.05).enqueue()
         handle = await work.enqueue()
         await wait_until(lambda: len(started) == 2, description="both run")
@@ -333,9 +310,9 @@ async def test_each_attempt_is_a_span(traced: Traced) -> None:
     def fail() -> None:
         raise LookupError
 
-    await traced.task(fail, retry=RetryPolicy(max_retries=1, delay_seconds=0)).enqueue()
-    await traced.burst()
-    await traced.burst()
+    await declare(traced.q, fail, retry=RetryPolicy(max_retries=1, delay_seconds=0)).enqueue()
+    await burst(traced.q)
+    await burst(traced.q)
 
     spans = traced.named("process work")
     assert [(span.attributes or {})["omniq.task.attempt"] for span in spans] == [1, 2]
@@ -350,7 +327,7 @@ async def test_arguments_and_results_are_in_no_span(traced: Traced) -> None:
         return "hunter3"
 
     await work.enqueue("hunter1", second="hunter2")
-    await traced.burst()
+    await burst(traced.q)
 
     assert len(traced.spans) == 2
     assert "hunter" not in "".join(span.to_json() for span in traced.spans)
@@ -360,8 +337,8 @@ async def test_what_is_not_sampled_is_not_sampled_further_on() -> None:
     """The decision at the start of a trace travels along; a task runs the same."""
     traced = Traced(TracerProvider(sampler=ParentBased(ALWAYS_OFF)))
     async with traced.q:
-        handle = await traced.task(lambda: 1).enqueue()
-        await traced.burst()
+        handle = await declare(traced.q, lambda: 1).enqueue()
+        await burst(traced.q)
 
         parent = (await handle.task()).metadata["traceparent"]
         assert await handle.result() == 1
@@ -383,8 +360,8 @@ async def test_twice_is_once_and_two_providers_are_refused(traced: Traced) -> No
     with pytest.raises(ConfigError, match="traced already"):
         instrument(traced.q)
 
-    await traced.task(lambda: None).enqueue()
-    await traced.burst()
+    await declare(traced.q, lambda: None).enqueue()
+    await burst(traced.q)
     assert len(traced.spans) == 2
 
 

@@ -19,6 +19,8 @@ from omniq.clock import utcnow
 from omniq.exceptions import ConfigError, SyncInAsyncError, ValidationError
 from omniq.integrations.prometheus import StoreCollector, instrument
 from omniq.storage.base import BaseQueue
+from tests.integration.conftest import burst
+from tests.integrations.declaring import declare
 
 BOTH = pytest.mark.parametrize("is_async", [True, False])
 
@@ -45,18 +47,6 @@ class Measured:
             and sample.labels["task"] == task
             and sample.value
         }
-
-    def task(self, work: Callable[[], Any], *, is_async: bool = True, **options: Any) -> Any:
-        """Make a task called `work` of a plain function."""
-
-        async def coroutine() -> Any:
-            return work()
-
-        return self.q.task(name="work", **options)(coroutine if is_async else work)
-
-    async def burst(self) -> None:
-        """Run what there is."""
-        await self.q.worker(burst=True, schedules=False).run()
 
 
 @pytest.fixture
@@ -92,8 +82,8 @@ class TestAttempts:
     ) -> None:
         """After the store has taken it; each attempt was timed."""
         retries = {"max_retries": 1} if outcome == "retried" else {}
-        await measured.task(work, is_async=is_async, **retries).enqueue_many([()] * 3)
-        await measured.burst()
+        await declare(measured.q, work, is_async=is_async, **retries).enqueue_many([()] * 3)
+        await burst(measured.q)
 
         assert measured.ends() == {outcome: 3}
         assert measured.value("omniq_task_duration_seconds_count", task="work") == 3
@@ -114,7 +104,7 @@ class TestAttempts:
 
         work = measured.q.task(name="work", timeout=0.05)(endless if is_async else spinning)
         await work.enqueue()
-        await measured.burst()
+        await burst(measured.q)
 
         assert measured.ends() == {"failed": 1}
         took = measured.value("omniq_task_duration_seconds_sum", task="work")
@@ -125,13 +115,13 @@ class TestAttempts:
         self, measured: Measured
     ) -> None:
         """A task that has killed three workers, and one that came too late."""
-        measured.task(lambda: 1)
+        declare(measured.q, lambda: 1)
         queue, now = measured.q.task_queue, utcnow()
         await queue.insert([Task(func="work")])
         for hours in (9, 8, 7):
             await claim(queue, now - timedelta(hours=hours))
         await queue.insert([Task(func="work", expires_at=now - timedelta(seconds=1))])
-        await measured.burst()
+        await burst(measured.q)
 
         assert measured.ends() == {"expired": 1, "failed": 1}
         assert measured.value("omniq_task_duration_seconds_count", task="work") is None
@@ -150,7 +140,7 @@ class TestAttempts:
 
         await queue.insert([Task(func="work")])
         await claim(queue, now - timedelta(hours=1))
-        await measured.burst()
+        await burst(measured.q)
 
         assert [task.claim_count for (task,) in others] == [3]
         assert measured.ends() == {"lost": 1}
@@ -160,7 +150,7 @@ class TestAttempts:
         """They come from the store: a million of them would be a million series."""
         for n in range(5):
             await measured.q.enqueue(f"unknown.{n}")
-        await measured.burst()
+        await burst(measured.q)
 
         assert measured.ends("(unknown)") == {"parked": 5}
         assert b"unknown." not in generate_latest(measured.registry)
@@ -168,7 +158,7 @@ class TestAttempts:
     async def test_a_task_of_an_allowed_module_has_its_name(self, measured: Measured) -> None:
         """It is not registered, but it is code, and there is only so much of that."""
         await measured.q.enqueue("tests.naming.stable_id", 1)
-        await measured.q.worker(burst=True, allow_modules=["tests.naming"]).run()
+        await burst(measured.q, allow_modules=["tests.naming"])
 
         assert measured.ends("tests.naming.stable_id") == {"completed": 1}
 
@@ -176,8 +166,8 @@ class TestAttempts:
         self, measured: Measured
     ) -> None:
         """`increase()` does not see the step from no series to 1, so the first would be missed."""
-        await measured.task(lambda: 1).enqueue()
-        await measured.burst()
+        await declare(measured.q, lambda: 1).enqueue()
+        await burst(measured.q)
 
         for outcome in ("failed", "retried", "lost"):
             assert measured.value("omniq_task_attempts_total", task="work", outcome=outcome) == 0
@@ -190,11 +180,11 @@ class TestAttempts:
         """While they run, and not before or after."""
         seen: list[float | None] = []
         running = "omniq_tasks_running"
-        work = measured.task(
-            lambda: seen.append(measured.value(running, task="work")), is_async=is_async
+        work = declare(
+            measured.q, lambda: seen.append(measured.value(running, task="work")), is_async=is_async
         )
         await work.enqueue()
-        await measured.burst()
+        await burst(measured.q)
 
         assert [*seen, measured.value(running, task="work")] == [1, 0]
 
@@ -204,7 +194,7 @@ class TestWait:
 
     async def test_it_counts_from_when_the_task_could_have_run(self, measured: Measured) -> None:
         """A delay that was asked for is no delay, and a clock that is ahead none either."""
-        measured.task(lambda: 1)
+        declare(measured.q, lambda: 1)
         now = utcnow()
         long_ago, ahead = now - timedelta(days=9), now + timedelta(hours=9)
         tasks = [
@@ -213,7 +203,7 @@ class TestWait:
             Task(func="work", created_at=ahead),
         ]
         await measured.q.task_queue.insert(tasks)
-        await measured.burst()
+        await burst(measured.q)
 
         assert measured.value("omniq_task_wait_seconds_count") == 3
         assert measured.value("omniq_task_wait_seconds_sum") == pytest.approx(2200, abs=60)
@@ -221,11 +211,11 @@ class TestWait:
     async def test_only_the_first_start_counts(self, measured: Measured) -> None:
         """A retry waits on purpose, and a task with parents for them."""
         retry = RetryPolicy(max_retries=1, delay_seconds=0)
-        work = measured.task(raising(LookupError()), retry=retry)
+        work = declare(measured.q, raising(LookupError()), retry=retry)
         first = await work.enqueue()
         await work.options(depends_on=[first.id], on_parent_failure="release").enqueue()
         for _ in range(3):
-            await measured.burst()
+            await burst(measured.q)
 
         assert measured.ends() == {"retried": 2, "failed": 2}
         assert measured.value("omniq_task_wait_seconds_count") == 1
@@ -237,8 +227,8 @@ class TestInstrument:
     async def test_twice_is_once(self, measured: Measured) -> None:
         """A module may be imported in two ways, and the command instruments too."""
         instrument(measured.q, registry=measured.registry)
-        await measured.task(lambda: 1).enqueue()
-        await measured.burst()
+        await declare(measured.q, lambda: 1).enqueue()
+        await burst(measured.q)
 
         assert measured.ends() == {"completed": 1}
 
@@ -254,8 +244,8 @@ class TestInstrument:
         async with OmniQ("memory://") as other:
             instrument(other, registry=measured.registry)
             handles = [await q.task(name="work")(int).enqueue() for q in (measured.q, other)]
-            await measured.burst()
-            await other.worker(burst=True).run()
+            await burst(measured.q)
+            await burst(other)
 
         assert len(handles) == 2
         assert measured.ends() == {"completed": 2}
