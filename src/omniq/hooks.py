@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import logging
+from asyncio import CancelledError
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from msgspec.structs import replace
 
 from omniq.exceptions import ConfigError, ValidationError
 from omniq.models.checks import check_mapping
+from omniq.models.task import copied
 from omniq.registry import is_redefined
 
 if TYPE_CHECKING:
@@ -93,11 +96,14 @@ class Hooks:
             await stack.enter_async_context(_manager(func, task))
 
     def tell(self, event: TaskEvent, task: Task) -> None:
-        """Tell of an event; a listener that fails is logged, and harms nothing else."""
+        """Tell of an event; a listener that fails is logged, and harms nothing else.
+
+        Each gets copies: what it changes in them changes neither the run nor the history.
+        """
         for listener in self._listeners:
             try:
-                listener(event, task)
-            except Exception:
+                listener(*_apart(event, task))
+            except (Exception, CancelledError):  # nobody can cancel what does not await
                 logger.exception("%r failed on %s of task %s", listener, event.event_type, task.id)
 
     def prepared(self, task: Task) -> Task:
@@ -124,6 +130,14 @@ def _manager(
     return asynccontextmanager(cast("Callable[P, AsyncGenerator[T]]", func))(*args, **kwargs)
 
 
+def _apart(event: TaskEvent, task: Task) -> tuple[TaskEvent, Task]:
+    """Return copies that share no dict of theirs with what they were made of."""
+    event, task = copy(event), copied(task)
+    event.details = dict(event.details)
+    task.kwargs, task.metadata = dict(task.kwargs), dict(task.metadata)
+    return event, task
+
+
 def _sum(metadata: dict[str, Any], added: object) -> dict[str, Any]:
     if not isinstance(added, Mapping):
         raise ValidationError("metadata", f"expected a mapping to add, got {added!r:.80}")
@@ -148,7 +162,9 @@ def _is_local(func: Callable[..., Any]) -> bool:
 
 def _check_generator(kind: str, func: object, *arguments: str) -> None:
     if not inspect.isasyncgenfunction(func):
-        raise ConfigError(f"@{kind} is for an `async def` that yields once; {func!r} is none")
+        is_wrapped = inspect.isasyncgenfunction(inspect.unwrap(cast("Callable[..., Any]", func)))
+        hint = "; leave out @asynccontextmanager" if is_wrapped else ""
+        raise ConfigError(f"@{kind} is for an `async def` that yields once; {func!r} is none{hint}")
     _check_arguments(kind, func, arguments)
 
 
@@ -162,5 +178,7 @@ def _check_arguments(kind: str, func: Callable[..., Any], arguments: tuple[str, 
     try:
         inspect.signature(func).bind(*arguments)
     except TypeError:
-        wanted = f"({', '.join(arguments)})"
-        raise ConfigError(f"@{kind} is for a function of {wanted}; {func!r} is none") from None
+        wanted = (
+            f"function of ({', '.join(arguments)})" if arguments else "function of no arguments"
+        )
+        raise ConfigError(f"@{kind} is for a {wanted}; {func!r} is none") from None

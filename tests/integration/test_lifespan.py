@@ -195,3 +195,28 @@ async def test_it_is_closed_when_the_worker_is_cancelled(app: OmniQ) -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert closed.is_set()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (SystemExit("DATABASE_URL is not set"), "SystemExit: DATABASE_URL is not set$"),
+        (asyncio.CancelledError(), "CancelledError$"),
+    ],
+    ids=["exit", "cancelled"],
+)
+async def test_one_that_leaves_without_an_error_has_failed_all_the_same(
+    app: OmniQ, error: BaseException, told: str
+) -> None:
+    """`sys.exit()` there would tear down the event loop, a stray cancellation pass as a stop."""
+
+    @app.lifespan
+    async def pool() -> AsyncIterator[None]:
+        raise error
+        yield
+
+    handle = await app.enqueue("f")
+    with pytest.raises(LifespanError, match=told):
+        await burst(app)
+
+    assert await handle.status() is TaskStatus.PENDING

@@ -236,6 +236,20 @@ async def test_system_exit_ends_the_task_not_the_worker(app: OmniQ) -> None:
             await handle.result(timeout=5)
 
 
+async def test_generator_exit_in_a_thread_ends_the_task(app: OmniQ) -> None:
+    """Thrown into whoever awaits the thread, it ended that instead, and the task ran for ever."""
+
+    @app.task
+    def leave() -> None:
+        raise GeneratorExit
+
+    handle = await leave.enqueue()
+    await asyncio.wait_for(burst(app), 10)
+
+    with pytest.raises(TaskFailedError, match="GeneratorExit"):
+        await handle.result(timeout=5)
+
+
 async def test_the_concurrency_limit_holds(app: OmniQ) -> None:
     """Coroutines and threads together never exceed the limit."""
     running, most = 0, 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 
-from omniq import ConfigError, EventType, OmniQ, Task, TaskContext, TaskEvent
+from omniq import ConfigError, EventType, OmniQ, Task, TaskContext, TaskEvent, TaskStatus
 from omniq.clock import utcnow
 
 
@@ -102,3 +105,61 @@ def test_hooks_are_typed_as_what_they_are() -> None:
 
 
 _TASK = Task(func="f")
+
+
+def test_a_context_manager_is_refused_with_what_to_leave_out() -> None:
+    """Who comes from web frameworks writes a lifespan with that decorator."""
+    with pytest.raises(ConfigError, match="leave out @asynccontextmanager"):
+        OmniQ("memory://").lifespan(asynccontextmanager(pool))  # type: ignore[type-var]  # wrong
+
+
+def test_a_lifespan_that_wants_the_application_is_refused_in_words() -> None:
+    """It gets nothing, and `function of ()` is no English."""
+
+    async def of_app(app: object) -> AsyncIterator[None]:
+        yield
+
+    with pytest.raises(ConfigError, match="@lifespan is for a function of no arguments; <function"):
+        OmniQ("memory://").lifespan(of_app)  # type: ignore[type-var]  # that is the point
+
+
+def test_what_a_listener_changes_is_its_own_copy() -> None:
+    """Who takes a password out before reporting it must not take it from the task."""
+    app = OmniQ("memory://")
+    task = Task(func="f", kwargs={"password": "p"}, metadata={"tenant": "t"})
+    event = TaskEvent(
+        task_id=task.id, event_type=EventType.STARTED, timestamp=utcnow(), details={"attempt": 2}
+    )
+    seen: list[tuple[int, ...]] = []
+
+    def redact(event: TaskEvent, task: Task) -> None:
+        seen.append((len(event.details), len(task.kwargs), len(task.metadata)))
+        event.details.clear()
+        task.kwargs.clear()
+        task.metadata.clear()
+        task.status = TaskStatus.FAILED
+
+    for listener in (redact, partial(redact)):
+        app.on_event(listener)
+    app.hooks.tell(event, task)
+
+    assert seen == [(1, 1, 1), (1, 1, 1)]
+    assert (event.details, task.kwargs, task.metadata) == (
+        {"attempt": 2},
+        {"password": "p"},
+        {"tenant": "t"},
+    )
+    assert task.status is TaskStatus.PENDING
+
+
+def test_a_listener_cannot_cancel_the_worker(caplog: pytest.LogCaptureFixture) -> None:
+    """One that asks a cancelled future for its result would have ended it without a word."""
+    app = OmniQ("memory://")
+
+    @app.on_event
+    def ask(event: TaskEvent, task: Task) -> None:
+        raise asyncio.CancelledError
+
+    app.hooks.tell(TaskEvent(task_id="t", event_type=EventType.STARTED, timestamp=utcnow()), _TASK)
+
+    assert "failed on STARTED of task" in caplog.text

@@ -99,11 +99,19 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what could not be written is given up
         return Exit.FAILED
     except SystemExit as error:
-        return int(error.code or 0)
+        return _code_of(error)
     except CycloptsError as error:
         Console(stderr=True).print(CycloptsPanel(_misused(error)))
         return Exit.USAGE
     return int(result or 0)
+
+
+def _code_of(error: SystemExit) -> int:
+    """Return the exit code as the interpreter would, which tells what is no number."""
+    if error.code is None or isinstance(error.code, int):
+        return error.code or Exit.OK
+    tell_error(str(error.code))
+    return Exit.FAILED
 
 
 def _misused(error: CycloptsError) -> CycloptsError | str:

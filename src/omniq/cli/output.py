@@ -43,9 +43,22 @@ def tell_error(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as one JSON document."""
-    text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2)
+    """Print a value as one JSON document; a record has all its fields, the default ones too."""
+    text = msgspec.json.format(msgspec.json.encode(_complete(value), enc_hook=str), indent=2)
     sys.stdout.write(text.decode() + "\n")
+
+
+def _complete(value: Any) -> Any:
+    """Return a value with dicts for its records, which leave out defaults when encoded."""
+    if isinstance(value, msgspec.Struct):
+        return {name: _complete(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, dict):
+        known: dict[Any, Any] = value
+        return {key: _complete(item) for key, item in known.items()}
+    if isinstance(value, (list, tuple)):
+        several: Sequence[Any] = value
+        return [_complete(item) for item in several]
+    return value
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:

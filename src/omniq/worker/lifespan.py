@@ -58,10 +58,26 @@ async def _hold(
         async with life as state:
             started.set_result(state)
             await closing.wait()
-    except Exception as error:
-        logger.exception("the lifespan of the application failed")
-        told = f"the lifespan of the application failed: {type(error).__name__}: {error}"
-        raise LifespanError(told) from error
+    except asyncio.CancelledError as error:
+        if _is_cancelled():
+            raise
+        raise _failed(error) from error
+    except (Exception, SystemExit) as error:
+        raise _failed(error) from error
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled this asyncio task: else a `CancelledError` is the lifespan's."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _failed(error: BaseException) -> LifespanError:
+    """Log that it failed; return the error that says so."""
+    logger.error("the lifespan of the application failed", exc_info=error)
+    return LifespanError(
+        f"the lifespan of the application failed: {type(error).__name__}: {error}".rstrip(": ")
+    )
 
 
 async def _ended(holder: asyncio.Task[None], force: asyncio.Event) -> None:

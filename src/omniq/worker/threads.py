@@ -125,7 +125,7 @@ def _finish(future: asyncio.Future[Any], value: Any, error: BaseException | None
         return
     if error is None:
         future.set_result(value)
-    elif isinstance(error, StopIteration):
+    elif isinstance(error, (StopIteration, GeneratorExit)):  # would end who awaits it instead
         future.set_exception(RuntimeError(f"the task raised {error!r}"))
     else:
         future.set_exception(error)
