@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
@@ -25,6 +26,7 @@ from omniq.clock import check_seconds
 from omniq.exceptions import ConfigError
 from omniq.handle import TaskHandle
 from omniq.ids import check_name, new_id
+from omniq.models.backend_configs import nearest
 from omniq.models.config import OmniQConfig
 from omniq.models.schedule import Schedule
 from omniq.models.task import RetryPolicy, Task
@@ -331,9 +333,17 @@ class OmniQ(Hooking, Operations):
     # Running
 
     def worker(self, **options: Any) -> Worker:
-        """Return a worker for this application; `options` are those of `omniq.worker.Worker`."""
+        """Return a worker for this application; `options` are those of `omniq.worker.Worker`.
+
+        Raises:
+            TypeError: there is no option of that name.
+        """
         from omniq.worker import Worker
 
+        known = [name for name in signature(Worker).parameters if name != "app"]
+        for name in options:
+            if name not in known:
+                raise TypeError(f"there is no option {name!r} of a worker; {nearest(name, known)}")
         return Worker(self, **options)
 
     async def _open(self) -> None:

@@ -31,6 +31,13 @@ ALIASES = {
     "@hourly": "0 * * * *",
 }
 LONGEST_EXPRESSION = 256
+_VALID = {
+    "minute": "0-59",
+    "hour": "0-23",
+    "day-of-month": "1-31, as far as its months go, or L",
+    "month": "1-12 or jan-dec",
+    "day-of-week": "0-7 or sun-sat, the lower one first in a range; fri#2, friL",
+}
 _HOP = timedelta(days=1)
 """No zone moves its clocks twice within so short a time."""
 _SECOND = timedelta(seconds=1)
@@ -91,7 +98,7 @@ def next_match(expression: str, zone: tzinfo, after: datetime) -> datetime | Non
             return _next_shown(" ".join(fields), zone, after)
         return _next_named(" ".join(fields), zone, after)
     except CronSimError as error:
-        raise _refusal(expression, str(error)) from error
+        raise _refusal(expression, _malformed(str(error), fields)) from error
 
 
 def _fields(expression: str) -> list[str]:
@@ -108,6 +115,14 @@ def _fields(expression: str) -> list[str]:
             + ("; for seconds use an interval" if len(fields) == 6 else ""),
         )
     return fields
+
+
+def _malformed(problem: str, fields: list[str]) -> str:
+    """Return what cronsim says (``Bad hour``), with the field and what may stand there."""
+    for (name, valid), field in zip(_VALID.items(), fields, strict=True):
+        if problem.endswith(name):
+            return f"{problem} {field!r}, it takes {valid}"
+    return problem
 
 
 def _next_named(expression: str, zone: tzinfo, after: datetime) -> datetime | None:

@@ -97,10 +97,23 @@ async def test_a_parked_task_is_told_by_its_function(app: OmniQ) -> None:
     await app.enqueue("gone.send", 1)
     await app.worker(burst=True).run()
 
-    level, text = only(await look(app))
+    (finding,) = [item for item in await look(app) if item.level is not Level.FINE]
 
-    assert level == "broken"
-    assert "1 tasks of gone.send are parked" in text
+    assert finding.level == "broken"
+    assert "1 tasks of gone.send are parked" in finding.text
+    assert "schedule" not in finding.hint
+
+
+async def test_parked_tasks_are_told_with_the_schedule_that_makes_them(app: OmniQ) -> None:
+    """Of a declaration that was removed from the code: to cancel its tasks ends nothing."""
+    for number in range(2):
+        task = Task(func="gone.tick", schedule_id=f"gone.tick-{number}")
+        await app.enqueue_task(task)
+    await app.worker(burst=True).run()
+
+    (finding,) = [item for item in await look(app) if item.level is not Level.FINE]
+
+    assert "the schedule of them (omniq schedules delete gone.tick-0) and 1 more" in finding.hint
 
 
 async def test_a_poisoned_task_is_told_for_a_day(app: OmniQ) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from omniq import OmniQ, RetryPolicy, Schedule, ScheduleStatus, ScheduleType
 from omniq.app.schedules import schedule_id_of
-from omniq.exceptions import ValidationError
+from omniq.exceptions import ConfigError, ValidationError
 from omniq.ids import check_name
 from omniq.registry import TaskFunction
 from tests.naming import stable_id
@@ -115,6 +115,27 @@ class TestDeclaring:
         await app.save_schedules()
 
         assert [item.cron_expression for item in (await stored(app)).values()] == ["0 10 * * *"]
+
+    def test_two_schedules_of_one_id_are_refused(self, app: OmniQ) -> None:
+        """The first would silently never fire."""
+        app.every(5, schedule_id="same", name="one")(report)
+
+        with pytest.raises(ConfigError, match="'same' is taken by one of one; give each its own"):
+            app.every(5, schedule_id="same", name="other")(report)
+
+        app.every(5, schedule_id="same", name="one")(report)  # the same definition, run again
+
+    @pytest.mark.parametrize("moment", [{"every": 60}, {"at": LONG_AGO}])
+    def test_a_time_zone_that_nothing_is_read_in_is_refused(
+        self, app: OmniQ, moment: dict[str, Any]
+    ) -> None:
+        """Whoever gives one beside a naive moment would be off by hours."""
+        with pytest.raises(
+            ValidationError, match="`at` takes a datetime with its tzinfo"
+        ) as caught:
+            app.schedule_sync("f", timezone="Europe/Berlin", **moment)
+
+        assert caught.value.field == "timezone"
 
     @pytest.mark.parametrize(
         ("options", "field"),

@@ -39,6 +39,11 @@ WRONG: dict[str, tuple[Callable[[OmniQ], object], type[Exception], str]] = {
         TypeError,
         "no option 'time_zone' of a schedule; did you mean 'timezone'",
     ),
+    "an option of a worker as on the command line": (
+        lambda app: app.worker(grace=5),
+        TypeError,
+        "there is no option 'grace' of a worker; known are .*grace_seconds",
+    ),
     "an interval below the least": (
         lambda app: app.every(0)(work),
         ValidationError,

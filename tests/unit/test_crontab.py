@@ -137,7 +137,9 @@ def test_aliases_and_extensions_name_their_moment(expression: str, expected: str
     [
         ("0 0 31 2 *", "day-of-month"),
         ("0 0 * 2 MON#5", "does not fire within five years of 2026-01-01"),
-        ("60 * * * *", "bad minute"),
+        ("60 * * * *", "bad minute '60', it takes 0-59"),
+        ("0 0 30 2 *", "bad day-of-month '30', it takes 1-31, as far as its months go"),
+        ("0 0 * * fri-mon", "bad day-of-week 'fri-mon', it takes 0-7 or sun-sat, the lower one"),
         ("* 24 * * *", "bad hour"),
         ("* * * * 8", "bad day-of-week"),
         ("*/0 * * * *", "bad minute"),

@@ -14,7 +14,7 @@ import msgspec
 from omniq import cron
 from omniq.app.options import Duration, TaskOptions
 from omniq.clock import check_moment, check_seconds, utcnow
-from omniq.exceptions import StaleTaskError, ValidationError
+from omniq.exceptions import ConfigError, StaleTaskError, ValidationError
 from omniq.models.backend_configs import nearest
 from omniq.models.schedule import Misfire, Schedule, ScheduleStatus, ScheduleType
 from omniq.models.task import Task
@@ -86,11 +86,17 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
         """Return the fields of a `Schedule` that say so.
 
         Raises:
-            ValidationError: none is given, or more than one.
+            ValidationError: none is given, or more than one; or a time zone nothing is read in.
         """
         given = [name for name in ("cron", "every", "at") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValidationError("schedule", f"give one of cron, every and at, not {given}")
+        if self.cron is None and self.timezone != "UTC":
+            raise ValidationError(
+                "timezone",
+                "only a cron expression is read in one; an interval has none, and `at` takes a "
+                "datetime with its tzinfo",
+            )
         if self.cron is not None:
             return {
                 "schedule_type": ScheduleType.CRON,
@@ -170,8 +176,17 @@ class DeclaredSchedules:
         return iter(list(self._by_id.values()))
 
     def declare(self, schedule: Schedule, *, is_named: bool) -> Schedule:
-        """Add one. Without an id of its own, the second of a task is called ``…-2``, and so on."""
+        """Add one. Without an id of its own, the second of a task is called ``…-2``, and so on.
+
+        Raises:
+            ConfigError: the id of its own is another one's.
+        """
         after = copy(schedule)
+        if is_named and self._is_other(after):
+            raise ConfigError(
+                f"the schedule id {after.id!r} is taken by one of {self._by_id[after.id].func}; "
+                "give each its own `schedule_id=`"
+            )
         number = 1
         while not is_named and self._is_other(after):
             number += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 from cyclopts import Parameter
@@ -56,8 +56,7 @@ def _complete(value: Any) -> Any:
         known: dict[Any, Any] = value
         return {key: _complete(item) for key, item in known.items()}
     if isinstance(value, (list, tuple)):
-        several: Sequence[Any] = value
-        return [_complete(item) for item in several]
+        return [_complete(item) for item in cast("Sequence[Any]", value)]
     return value
 
 

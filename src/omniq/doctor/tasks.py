@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -122,19 +121,26 @@ def _abandoned(seen: _Seen) -> list[Finding]:
 
 def _parked(seen: _Seen) -> list[Finding]:
     """Say which functions no worker knows."""
-    names = Counter(
-        (task.queue_name, task.func) for task in seen.scheduled if lifecycle.is_parked(task)
-    )
+    parked: dict[tuple[str, str], list[Task]] = {}
+    for task in filter(lifecycle.is_parked, seen.scheduled):
+        parked.setdefault((task.queue_name, task.func), []).append(task)
     return [
         broken(
             f"queue {queue_name}",
-            f"{number:,} tasks of {func} are parked: no worker that serves this queue knows it, "
-            "or a class in its arguments",
+            f"{len(tasks):,} tasks of {func} are parked: no worker that serves this queue knows "
+            "it, or a class in its arguments",
             "run a worker with the code that defines it, or cancel the tasks "
-            f"(omniq tasks list --name {func})",
+            f"(omniq tasks list --name {func}){_makers(tasks)}",
         )
-        for (queue_name, func), number in sorted(names.items())
+        for (queue_name, func), tasks in sorted(parked.items())
     ]
+
+
+def _makers(tasks: list[Task]) -> str:
+    """Say what to do about schedules that go on making such tasks."""
+    ids = sorted({task.schedule_id for task in tasks if task.schedule_id is not None})
+    several = f" and {len(ids) - 1} more" if ids[1:] else ""
+    return f" and the schedule of them (omniq schedules delete {ids[0]}){several}" if ids else ""
 
 
 async def _waiting(queue: BaseQueue, name: str, seen: _Seen) -> list[Finding]:
