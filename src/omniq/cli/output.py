@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
@@ -50,13 +50,13 @@ def print_json(value: Any) -> None:
 
 def _complete(value: Any) -> Any:
     """Return a value with dicts for its records, which leave out defaults when encoded."""
-    if isinstance(value, msgspec.Struct):
-        return {name: _complete(getattr(value, name)) for name in value.__struct_fields__}
-    if isinstance(value, dict):
-        known: dict[Any, Any] = value
-        return {key: _complete(item) for key, item in known.items()}
-    if isinstance(value, (list, tuple)):
-        return [_complete(item) for item in cast("Sequence[Any]", value)]
+    kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType] - of Any
+    if issubclass(kind, msgspec.Struct):
+        return {name: _complete(getattr(value, name)) for name in kind.__struct_fields__}
+    if issubclass(kind, dict):
+        return {key: _complete(item) for key, item in value.items()}
+    if issubclass(kind, (list, tuple)):
+        return [_complete(item) for item in value]
     return value
 
 
