@@ -20,6 +20,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def fork(path: str) -> None:
     found = sorted(task.id for task in queue.list_tasks_sync())
     say(code=code, parent=found, sockets=sockets(path))
     queue.close_sync()
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         (integrity,) = connection.execute("PRAGMA integrity_check").fetchone()
     say(integrity=integrity, sockets=sockets(path))
 

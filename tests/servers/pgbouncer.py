@@ -5,7 +5,6 @@ The tests of one process share one. It comes from Debian's package, see `tests.s
 
 from __future__ import annotations
 
-import atexit
 import os
 import pwd
 import shutil
@@ -19,7 +18,7 @@ from urllib.parse import urlsplit
 
 from tests.servers import debian
 from tests.servers.postgres import postgres_url
-from tests.servers.process import Server, answers, free_port, is_root
+from tests.servers.process import Server, answers, free_port, is_root, keep
 
 POOL_SIZE = 8
 """Connections to the server: fewer than a test has clients, so that they do share."""
@@ -29,10 +28,7 @@ _SSL_REQUEST = b"\0\0\0\x08\x04\xd2\x16\x2f"
 @cache
 def pgbouncer_url() -> str:
     """Return the URL of a shared one before the shared server."""
-    running = running_pgbouncer(postgres_url())
-    server = running.__enter__()
-    atexit.register(running.__exit__, None, None, None)
-    return server.url
+    return keep(running_pgbouncer(postgres_url())).url
 
 
 @contextmanager

@@ -26,7 +26,7 @@ import asyncpg
 
 from tests.servers import debian
 from tests.servers.debian import Program
-from tests.servers.process import Server, free_port, is_root, share
+from tests.servers.process import Server, free_port, is_root, keep, share
 
 DURABLE = ("-c", "fsync=on", "-c", "synchronous_commit=on")
 """Settings of a server that survives being killed as a real one does."""
@@ -85,10 +85,7 @@ def _shared(variable: str, made_by: Program | None) -> str:
     if given:
         atexit.register(lambda: asyncio.run(_drop_schemas(given)))
         return given
-    running = postgres(*FAST, made_by=made_by)
-    server = running.__enter__()
-    atexit.register(running.__exit__, None, None, None)  # removes its folder
-    return share(server).url
+    return share(keep(postgres(*FAST, made_by=made_by))).url
 
 
 async def _drop_schemas(url: str) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sysconfig
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,18 @@ class Server:
 
 
 _shared: list[Server] = []
+_kept: list[AbstractContextManager[Server]] = []
+
+
+def keep(context: AbstractContextManager[Server]) -> Server:
+    """Enter a context that is left when this process ends; return its server.
+
+    It is held here, too: from Python 3.13 on a forked child drops what is to be done at exit, and
+    a context nobody holds any more is left.
+    """
+    _kept.append(context)
+    atexit.register(context.__exit__, None, None, None)
+    return context.__enter__()
 
 
 def share(server: Server) -> Server:
