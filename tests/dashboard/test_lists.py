@@ -9,6 +9,7 @@ import pytest
 from omniq import OmniQ, Task, TaskStatus
 from omniq.dashboard import pages
 from omniq.dashboard.pages import PAGE, QUEUES_SHOWN, SCHEDULES_SHOWN
+from omniq.dashboard.view import refresh_after
 from tests.dashboard.conftest import Browser
 
 
@@ -113,9 +114,19 @@ async def test_a_look_that_takes_too_long_is_ended_with_advice(
     """Some stores look through everything for a rare function; the page must not hang."""
     monkeypatch.setattr(pages, "PATIENCE_SECONDS", 0)
     async with OmniQ(f"sqlite:///{tmp_path}/shop.db") as q, Browser(q) as browser:
+        await q.enqueue_task(Task(func="shop.pack", id="one"))
+        await q.task_queue.dequeue()
         page = await browser.get("/tasks", code=503, name="shop.rare")
+        overview = await browser.get("/")
 
     assert "leave parts of the filter away" in page.text
+    assert "Running tasks cannot be shown" in overview.text
+    assert "The history cannot be shown" in overview.text
+
+
+def test_a_page_that_is_hard_to_make_refreshes_less_often() -> None:
+    """Forgotten browsers must not keep a large store busy."""
+    assert [refresh_after(seconds) for seconds in (0.001, 0.25, 0.26, 1.5)] == [5, 5, 6, 30]
 
 
 @pytest.mark.parametrize("status", list(TaskStatus))

@@ -62,17 +62,17 @@ class Pages:
 
     async def overview(self, request: Request) -> Response:
         """Show where everything is kept, queues, what runs, what failed and what is due."""
-        q = self._q
-        running = TaskFilter(statuses=frozenset({TaskStatus.RUNNING}))
+        q, view = self._q, self._view(request)
         failed = EventFilter(event_type=EventType.FAILED)
-        queues, runs, due, failures = await asyncio.gather(
-            q.status(),
-            self._find(running, None, RUNNING_SHOWN + 1),
+        queues = await q.status()
+        running, due, failures = await asyncio.gather(
+            tried(self._running(queues)),
             tried(q.schedule_storage.list_schedules(ScheduleStatus.ACTIVE)),
-            tried(q.event_storage.query(failed, limit=FAILURES_SHOWN, newest=True)),
+            tried(within(q.event_storage.query(failed, limit=FAILURES_SHOWN, newest=True))),
         )
+        runs: list[Task] = running.value or []
         soonest = sorted(due.value or (), key=_due_at)
-        return self._view(request).page(
+        return view.page(
             "overview.html",
             "/",
             is_live=True,
@@ -82,6 +82,7 @@ class Pages:
             statuses=list(TaskStatus),
             running=runs[:RUNNING_SHOWN],
             is_more=len(runs) > RUNNING_SHOWN,
+            running_problem=running.problem,
             due=soonest[:DUE_SHOWN],
             schedules_problem=due.problem,
             failures=await self._told(failures.value or []),
@@ -96,7 +97,8 @@ class Pages:
             return RedirectResponse(view.link(f"/tasks/{check_name('id', wanted_id)}"), 303)
         query = {name: given.get(name, "").strip() or None for name in FILTERS}
         after = given.get("after", "").strip() or None
-        found = await self._find(_filter(query), after, PAGE + 1)
+        look = self._q.task_queue.find(_filter(query), after=after, limit=PAGE + 1)
+        found = await within(look)
         now = utcnow()
         return view.page(
             "tasks.html",
@@ -112,7 +114,8 @@ class Pages:
 
     async def task(self, request: Request) -> Response:
         """Show all of one task: its request, its state, what it left, what happened to it."""
-        q, task_id = self._q, check_name("task_id", request.path_params["task_id"])
+        q, view = self._q, self._view(request)
+        task_id = check_name("task_id", request.path_params["task_id"])
         task = await q.get_task(task_id)
         if task is None:
             raise NotFoundError(f"there is no task {task_id}")
@@ -122,7 +125,7 @@ class Pages:
             tried(q.event_storage.query(where, limit=HISTORY_SHOWN, newest=True)),
         )
         events: list[TaskEvent] = history.value or []
-        return self._view(request).page(
+        return view.page(
             "task.html",
             f"/tasks/{task_id}",
             is_live=not task.is_final,
@@ -141,8 +144,10 @@ class Pages:
         given = request.query_params.get("type", "").strip() or None
         kind = None if given is None else read_choice("type", EventType, given.upper())
         where = EventFilter(event_type=kind)
-        events = await self._q.event_storage.query(where, limit=EVENTS_SHOWN, newest=True)
-        return self._view(request).page(
+        view = self._view(request)
+        look = self._q.event_storage.query(where, limit=EVENTS_SHOWN, newest=True)
+        events = await within(look)
+        return view.page(
             "activity.html",
             "/activity",
             query={"type": given},
@@ -194,8 +199,8 @@ class Pages:
         if task.is_final:
             return []
         waiting = TaskFilter(statuses=frozenset({TaskStatus.WAITING}))
-        look = self._find(waiting, None, CHILDREN_LOOKED_AT, seconds=GLANCE_SECONDS)
-        found = await tried(look)
+        look = self._q.task_queue.find(waiting, limit=CHILDREN_LOOKED_AT)
+        found = await tried(within(look, GLANCE_SECONDS))
         return [child for child in found.value or () if task.id in child.depends_on]
 
     async def _told(self, events: list[TaskEvent]) -> list[tuple[TaskEvent, str | None]]:
@@ -205,19 +210,29 @@ class Pages:
         functions = {task.id: task.func for task in found.value or () if task is not None}
         return [(event, functions.get(event.task_id)) for event in reversed(events)]
 
-    async def _find(
-        self, where: TaskFilter, after: str | None, limit: int, seconds: float | None = None
-    ) -> list[Task]:
-        """Return a page of tasks. Some stores look through all of them: only for so long."""
-        seconds = PATIENCE_SECONDS if seconds is None else seconds
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._q.task_queue.find(where, after=after, limit=limit)
-        except TimeoutError:
-            raise StorageUnavailableError(
-                f"looking for these tasks took longer than {seconds:g} s; "
-                "leave parts of the filter away, or skip to newer tasks"
-            ) from None
+    async def _running(self, queues: dict[str, QueueStatus]) -> list[Task]:
+        """Return running tasks; nobody is asked where the counts know of none."""
+        if not any(TaskStatus.RUNNING in queue.counts for queue in queues.values()):
+            return []
+        where = TaskFilter(statuses=frozenset({TaskStatus.RUNNING}))
+        return await within(self._q.task_queue.find(where, limit=RUNNING_SHOWN + 1))
+
+
+async def within(asked: Awaitable[T], seconds: float | None = None) -> T:
+    """Return the answer of a store. Some look through all they hold: only for so long.
+
+    Raises:
+        StorageUnavailableError: it took too long.
+    """
+    patience = PATIENCE_SECONDS if seconds is None else seconds
+    try:
+        async with asyncio.timeout(patience):
+            return await asked
+    except TimeoutError:
+        raise StorageUnavailableError(
+            f"the store looked for longer than {patience:g} s; leave parts of the filter away, "
+            "or skip to newer tasks"
+        ) from None
 
 
 class Tried(NamedTuple):

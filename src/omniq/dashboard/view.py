@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from omniq.readable import ago, printable, shown_moment, timing
 
 FOLDER = Path(__file__).parent
 REFRESH_SECONDS = 5
+REST_FACTOR = 20
+"""A page that was hard to make rests so many times as long as that took before it is made again."""
 NOTES = {
     "cancelled": "The task is cancelled.",
     "asked": "The task runs; its worker is asked to stop it.",
@@ -28,6 +32,11 @@ NOTES = {
     "schedule-over": "The schedule has fired for the last time; nothing was changed.",
 }
 """What is said after an action: the address of a page names one of these, never a text."""
+
+
+def refresh_after(seconds: float) -> int:
+    """Return after how many seconds a page refreshes that took so many to make."""
+    return max(REFRESH_SECONDS, math.ceil(seconds * REST_FACTOR))
 
 
 def plain(text: object) -> str:
@@ -58,6 +67,7 @@ class View:
 
     def __init__(self, request: Request, *, read_only: bool = False) -> None:
         self._request = request
+        self._began_at = time.monotonic()
         self._root: str = request.scope.get("root_path", "").rstrip("/")
         self._is_still = request.query_params.get("live") == "off"
         self._read_only = read_only
@@ -102,7 +112,7 @@ class View:
             read_only=self._read_only,
             is_live=is_live,
             is_still=self._is_still,
-            refresh_seconds=REFRESH_SECONDS,
+            refresh_seconds=refresh_after(time.monotonic() - self._began_at),
             itself=self.link(**own) if path else None,
             still=self.link(**own, live="off"),
             moving=self.link(**own, live="on"),
