@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -169,7 +170,11 @@ async def test_the_worker_ends_when_its_parent_is_killed(
                 return True
             return False
 
-        await wait_until(is_gone, description="the child ended", timeout=PATIENCE)
+        try:
+            await wait_until(is_gone, description="the child ended", timeout=PATIENCE)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
 
 
 async def test_only_folders_that_were_named_are_watched(
