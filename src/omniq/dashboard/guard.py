@@ -72,10 +72,7 @@ class LoopbackOnly:
         if scope["type"] != "http" or is_loopback(_host_of(scope)):
             await self._app(scope, receive, send)
             return
-        text = (
-            "This dashboard answers only to localhost, 127.0.0.1 and [::1]; see docs/dashboard.md\n"
-        )
-        await PlainTextResponse(text, 421)(scope, receive, send)
+        await PlainTextResponse(NO_NAME_OF_OURS, 421)(scope, receive, send)
 
 
 def is_loopback(host: str) -> bool:
