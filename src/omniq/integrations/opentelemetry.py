@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import omniq
@@ -83,28 +83,38 @@ def _hook_in(q: OmniQ, tracer: Tracer) -> None:
 
     @q.around
     async def trace_attempt(attempt: TaskContext) -> AsyncIterator[None]:
-        task = attempt.task
-        token = contexts.attach(propagate.extract(_carrier(task), contexts.Context()))
+        around = _carried(attempt.task)
+        span = tracer.start_span(
+            f"process {attempt.task.func}",
+            around,
+            SpanKind.CONSUMER,
+            {
+                **_attributes(attempt.task, "process"),
+                "omniq.task.attempt": attempt.attempt,
+                "messaging.client.id": attempt.worker_id,
+            },
+        )
+        token = contexts.attach(trace.set_span_in_context(span, around))
         try:
-            with tracer.start_as_current_span(
-                f"process {task.func}",
-                kind=SpanKind.CONSUMER,
-                attributes={
-                    **_attributes(task, "process"),
-                    "omniq.task.attempt": task.attempt,
-                    "messaging.client.id": attempt.worker_id,
-                },
-                record_exception=False,
-                set_status_on_exception=False,
-            ) as span:
-                try:
-                    yield
-                except BaseException as error:
-                    _tell_end(span, attempt, error)
-                    raise
-                span.set_attribute(OUTCOME, "completed")
+            yield
+            span.set_attribute(OUTCOME, "completed")
+        except BaseException as error:
+            _tell_end(span, attempt, error)
+            raise
         finally:
             contexts.detach(token)
+            span.end()
+
+
+def _carried(task: Task) -> contexts.Context:
+    """Return the context a task came with, and nothing of where its worker was started.
+
+    Of the metadata, which may hold anything, propagators only read what could be a header.
+    """
+    if not task.metadata:
+        return contexts.Context()
+    carrier = {key: value for key, value in task.metadata.items() if isinstance(value, str)}
+    return propagate.extract(carrier, contexts.Context())
 
 
 def _attributes(task: Task, operation: str) -> dict[str, str | int]:
@@ -116,11 +126,6 @@ def _attributes(task: Task, operation: str) -> dict[str, str | int]:
         "messaging.message.id": task.id,
         "omniq.task.name": task.func,
     }
-
-
-def _carrier(task: Task) -> dict[str, Any]:
-    """Return what a propagator may read: metadata holds anything, headers are text."""
-    return {key: value for key, value in task.metadata.items() if isinstance(value, str)}
 
 
 def _tell_end(span: Span, attempt: TaskContext, error: BaseException) -> None:
