@@ -316,6 +316,8 @@ def test_an_entry_of_another_backend_has_no_application() -> None:
         (("--backend", "other"), "no OmniQBackend"),
         (("--lease", "0.1"), "lease_seconds"),
         (("--queues", "a b"), "queue"),
+        (("--metrics-port", "65535", "-p", "2"), "end at 65535"),
+        (("--metrics-host", "127.0.0.1"), "give that, too"),
     ],
 )
 def test_a_worker_command_held_wrong_says_so(

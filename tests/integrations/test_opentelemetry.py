@@ -365,6 +365,16 @@ async def test_twice_is_once_and_two_providers_are_refused(traced: Traced) -> No
     assert len(traced.spans) == 2
 
 
+def test_what_is_no_application_or_no_provider_is_refused() -> None:
+    """A tracer is easily taken for its provider."""
+    q, tracer = OmniQ("memory://"), TracerProvider().get_tracer("x")
+    wrong: Any = tracer
+    with pytest.raises(ConfigError, match="q: expected OmniQ"):
+        instrument(wrong)
+    with pytest.raises(ConfigError, match="tracer_provider: expected TracerProvider"):
+        instrument(q, tracer_provider=wrong)
+
+
 def test_without_the_package_it_says_what_to_install(tmp_path: Path) -> None:
     """And `import omniq` needs none of it."""
     code = (

@@ -250,6 +250,16 @@ class TestInstrument:
         assert len(handles) == 2
         assert measured.ends() == {"completed": 2}
 
+    def test_what_is_no_application_or_no_registry_is_refused(self) -> None:
+        """Often it is the web application that is given, or a URL."""
+        wrong: Any = "sqlite:///jobs.db"
+        with pytest.raises(ConfigError, match="q: expected OmniQ, got 'sqlite:"):
+            instrument(wrong)
+        with pytest.raises(ConfigError, match="q: expected OmniQ"):
+            StoreCollector(wrong)
+        with pytest.raises(ConfigError, match="registry: expected CollectorRegistry"):
+            instrument(OmniQ("memory://"), registry=wrong)
+
     def test_metrics_of_the_same_name_are_a_clear_error(self) -> None:
         """And nothing of ours stays behind in a registry that is somebody else's."""
         q, registry = OmniQ("memory://"), CollectorRegistry()

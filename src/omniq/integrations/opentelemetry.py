@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import omniq
+from omniq.core import OmniQ
 from omniq.exceptions import Cancel, ConfigError, Retry, Snooze
+from omniq.integrations import check_kind
 from omniq.lifecycle import error_info, said
 from omniq.worker.runs import StopReason
 
 try:
     from opentelemetry import context as contexts
     from opentelemetry import propagate, trace
-    from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+    from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
 except ModuleNotFoundError as error:
     if error.name != "opentelemetry":
         raise
@@ -29,9 +31,8 @@ except ModuleNotFoundError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Tracer, TracerProvider
+    from opentelemetry.trace import Tracer
 
-    from omniq.core import OmniQ
     from omniq.models.result import ErrorInfo
     from omniq.models.task import Task
     from omniq.worker.context import TaskContext
@@ -58,8 +59,11 @@ def instrument(q: OmniQ, *, tracer_provider: TracerProvider | None = None) -> No
         tracer_provider: by default the global one, also if that is set later.
 
     Raises:
-        ConfigError: `q` is traced with another provider already.
+        ConfigError: `q` is traced with another provider already, or one of the two is none.
     """
+    check_kind("q", q, OmniQ)
+    if tracer_provider is not None:
+        check_kind("tracer_provider", tracer_provider, TracerProvider)
     if q in _providers:
         if _providers[q] is not tracer_provider:
             raise ConfigError("this application is traced already, with another tracer_provider")

@@ -17,7 +17,9 @@ from weakref import WeakKeyDictionary
 
 from omniq.blocking import refuse_in_loop, run_blocking
 from omniq.clock import check_seconds
+from omniq.core import OmniQ
 from omniq.exceptions import ConfigError, OmniQError, SyncInAsyncError
+from omniq.integrations import check_kind
 from omniq.models.event import EventType
 
 try:
@@ -40,7 +42,6 @@ except ModuleNotFoundError as error:
 
 if TYPE_CHECKING:
     from omniq.app.queues import QueueStatus
-    from omniq.core import OmniQ
     from omniq.models.event import TaskEvent
     from omniq.models.task import Task
     from omniq.worker.context import TaskContext
@@ -76,8 +77,10 @@ def instrument(q: OmniQ, *, registry: CollectorRegistry = REGISTRY) -> None:
 
     Raises:
         ConfigError: `q` is counted in another registry already, or this one has other metrics of
-            these names.
+            these names, or one of the two is none.
     """
+    check_kind("q", q, OmniQ)
+    check_kind("registry", registry, CollectorRegistry)
     known = _registries.get(q)
     if known is registry:
         return
@@ -133,6 +136,7 @@ class StoreCollector(Collector):
     """
 
     def __init__(self, q: OmniQ, *, timeout: float = 5.0) -> None:
+        check_kind("q", q, OmniQ)
         self._q = q
         self._timeout = check_seconds("timeout", timeout, least=0.01)
         self._is_up = True
