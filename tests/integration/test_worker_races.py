@@ -195,7 +195,7 @@ class Silent(MemoryQueue):
     ("queue_class", "lease"), [(MemoryQueue, 3600), (Unreachable, 0.6), (Silent, 0.6)]
 )
 async def test_a_run_whose_lease_is_lost_is_stopped(
-    queue_class: type[MemoryQueue], lease: float
+    queue_class: type[MemoryQueue], lease: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As soon as a heartbeat says so, or when none got through, or an answer, for too long."""
     queue = queue_class()
@@ -235,6 +235,7 @@ async def test_a_run_whose_lease_is_lost_is_stopped(
         assert worker.counts[EventType.LEASE_LOST] == 1
         history = [event.event_type for event in await handle.events()]
         assert told == history[1:] == [EventType.STARTED, EventType.LEASE_LOST]
+        assert "LEASE_LOST: claim 1: its lease was lost" in caplog.text
 
 
 class LosingAnswers(MemoryQueue):

@@ -86,6 +86,7 @@ class Settler:
         """Say of a run that its lease is lost. Nothing of it is stored."""
         event = self._lost_event(run, utcnow(), why)
         self._tell(event, run.task)
+        _log(run.task, run.task.attempt, event, event.message)
         self._settled(run, None)
         self._log.add([event])
 
@@ -187,9 +188,6 @@ class Settler:
         moment = time.monotonic()
         for item in ended:
             if item.run.trusted_until <= moment:
-                logger.error(
-                    "task %s: given up, its lease ran out while the store failed", item.after.id
-                )
                 self.lose(item.run, "its lease ran out while its end could not be stored")
         return [item for item in ended if item.run.trusted_until > moment]
 
@@ -276,15 +274,14 @@ def _log_end(item: Ended, event: TaskEvent) -> None:
     task, outcome = item.after, item.outcome
     is_failure = event.event_type in (EventType.FAILED, EventType.RETRYING)
     told = outcome.error.traceback if is_failure and type(outcome) is lifecycle.Failed else None
+    text = event.message or getattr(outcome, "reason", "")
+    _log(task, item.run.task.attempt, event, f"{text}\n{told.rstrip()}" if told else text)
+
+
+def _log(task: Task, attempt: int, event: TaskEvent, text: str | None) -> None:
     level = _LEVELS.get(event.event_type, logging.INFO)
-    extra = {"task_id": task.id, "attempt": item.run.task.attempt, "queue_name": task.queue_name}
-    logger.log(
-        level,
-        "%s (%s): %s: %s%s",
-        *(task.func, task.id, event.event_type, event.message or getattr(outcome, "reason", "")),
-        f"\n{told.rstrip()}" if told else "",
-        extra=extra,
-    )
+    extra = {"task_id": task.id, "attempt": attempt, "queue_name": task.queue_name}
+    logger.log(level, "%s (%s): %s: %s", task.func, task.id, event.event_type, text, extra=extra)
 
 
 def _is_ours(stored: Task | None, item: Ended) -> bool:
