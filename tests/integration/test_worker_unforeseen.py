@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from omniq import Cancel, OmniQ, Retry, Snooze, TaskStatus, Worker
 from omniq.backend.memory import MemoryBackend
-from omniq.exceptions import TaskSignal
+from omniq.exceptions import StorageUnavailableError, TaskSignal
 from omniq.hooks import Hooks
 from omniq.lifecycle import Completed, Snoozed, said
 from omniq.models.task import Task
@@ -94,21 +95,57 @@ async def test_an_end_that_makes_no_sense_fails_its_task_and_no_other() -> None:
     async with MemoryQueue() as queue, MemoryResultStorage() as results:
         await queue.enqueue_many([Task(func="app.work", id=name) for name in ("odd", "well")])
         tasks = await queue.claim(["default"], worker_id="w", lease_token="t", limit=2)
-        settler = Settler(
-            queue,
-            results,
-            EventLog(None),
-            worker_id="w",
-            result_ttl_seconds=None,
-            settled=lambda _, after: ended.append(after),
-            tell=Hooks().tell,
-        )
+        settler = settler_of(queue, results, lambda _, after: ended.append(after), Hooks())
         for task, outcome in zip(tasks, (Snoozed(1e18), Completed(1)), strict=True):
             settler.add(Run(task, trusted_until=time.monotonic() + 60), outcome)
         await settler.drain()
 
         assert [task.status for task in ended if task] == [TaskStatus.FAILED, TaskStatus.COMPLETED]
         assert await queue.counts() == {"default": {TaskStatus.FAILED: 1, TaskStatus.COMPLETED: 1}}
+
+
+@pytest.mark.parametrize("error", [StorageUnavailableError("away"), RuntimeError("a bug")])
+async def test_an_end_that_could_not_be_stored_is_told_of(error: Exception) -> None:
+    """The task runs again, and whoever counts ends misses none."""
+    ended, told, hooks = list[Task | None](), list[str](), Hooks()
+    hooks.declare_listener(lambda event, task: told.append(f"{event.event_type} {task.id}"))
+    async with Failing(error) as queue, MemoryResultStorage() as results:
+        await queue.enqueue(Task(func="app.work", id="t"))
+        (task,) = await queue.claim(["default"], worker_id="w", lease_token="t", limit=1)
+        settler = settler_of(queue, results, lambda _, after: ended.append(after), hooks)
+        settler.add(Run(task, trusted_until=time.monotonic()), Completed(1))
+        await settler.drain()
+
+    assert ended == [None]
+    assert told == ["LEASE_LOST t"]
+
+
+def settler_of(
+    queue: MemoryQueue,
+    results: MemoryResultStorage,
+    settled: Callable[[Run, Task | None], None],
+    hooks: Hooks,
+) -> Settler:
+    return Settler(
+        queue,
+        results,
+        EventLog(None),
+        worker_id="w",
+        result_ttl_seconds=None,
+        settled=settled,
+        tell=hooks.tell,
+    )
+
+
+class Failing(MemoryQueue):
+    """A queue that no end can be stored in."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    async def finish(self, *args: Any, **options: Any) -> list[bool]:
+        raise self._error
 
 
 class Stumbling(MemoryQueue):
