@@ -143,6 +143,44 @@ async def test_a_running_task_is_given_back_on_a_restart(
     assert (task.attempt, task.claim_count, task.lost_leases) == (1, 2, 0)
 
 
+async def test_a_second_signal_gives_running_tasks_back_at_once(
+    tmp_path: Path, q: OmniQ, write: Callable[[str], None]
+) -> None:
+    """As of a worker by itself: who is impatient loses nothing."""
+    with program(tmp_path, "dev", "shop", "--port", "0", "--grace", "600") as running:
+        await q.enqueue_task(Task(func="shop.hold", id="held"))
+        await wait_until(
+            (tmp_path / "started").exists, description="the task started", timeout=PATIENCE
+        )
+        running.process.send_signal(signal.SIGINT)
+        assert await running.ends(signal.SIGTERM) == 0
+
+    task = await q.get_task("held")
+    assert task is not None
+    assert (task.status, task.attempt, task.lost_leases) == (TaskStatus.PENDING, 0, 0)
+
+
+async def test_a_task_that_does_not_react_holds_nothing_up(
+    tmp_path: Path, q: OmniQ, write: Callable[[str], None]
+) -> None:
+    """A thread deep in a library cannot be interrupted; its process ends all the same."""
+    stuck = APP.replace("async def hold", "def hold")
+    write(
+        "import ctypes\n"
+        + stuck.replace("await asyncio.Event().wait()", "ctypes.CDLL(None).sleep(600)")
+    )
+    with program(tmp_path, "dev", "shop", "--no-dashboard", "--grace", "0") as running:
+        await q.enqueue_task(Task(func="shop.hold", id="held"))
+        await wait_until(
+            (tmp_path / "started").exists, description="the task started", timeout=PATIENCE
+        )
+        assert await running.ends() == 0
+
+    task = await q.get_task("held")
+    assert task is not None
+    assert (task.status, task.attempt, task.lost_leases) == (TaskStatus.PENDING, 0, 0)
+
+
 async def test_what_is_kept_in_memory_is_shown(
     tmp_path: Path, write: Callable[[str], None]
 ) -> None:

@@ -125,6 +125,10 @@ class Reloader:
             child.terminate()
         patience = self._worker["grace_seconds"] + KILL_SECONDS
         await first_of(child.wait(), self._hurry.wait(), asyncio.sleep(patience))
+        if child.returncode is None and self._hurry.is_set():
+            with suppress(ProcessLookupError):
+                child.send_signal(signal.SIGINT)  # another one than before: equal ones may merge
+            await first_of(child.wait(), asyncio.sleep(KILL_SECONDS))
         if child.returncode is not None:
             return False
         logger.warning("the application did not end in time, and is killed")
