@@ -205,7 +205,8 @@ def value_of(task: Task, found: TaskResult | None) -> Any:
             error = error or ErrorInfo("omniq.TaskError", task.error or "no reason was recorded")
             raise TaskFailedError(task.id, _how_failed(task, error), error)
         case TaskStatus.CANCELLED:
-            raise TaskCancelledError(task.id, f"task {task.id} was cancelled: {task.error}")
+            why = "" if task.error in (None, "cancelled") else f": {task.error}"
+            raise TaskCancelledError(task.id, f"task {task.id} was cancelled{why}")
         case _:
             raise TaskExpiredError(task.id, f"task {task.id} never ran: {task.error}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -103,6 +103,8 @@ async def test_bad_keys_and_values_are_refused(store: DataStore) -> None:
                 await call(key)
     with pytest.raises(ValidationError, match="keys"):
         await store.cache.get_many("abc")
+    with pytest.raises(ValidationError, match="values: expected a dict, got list"):
+        await store.cache.set_many(cast("Any", [("good", 1)]))
     with pytest.raises(SerializationError):
         await store.cache.set_many({"good": 1, "bad": object()})
 

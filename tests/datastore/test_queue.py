@@ -317,6 +317,14 @@ class TestBadInput:
         with pytest.raises(ValidationError, match="queue_names"):
             await store.queue.pop_any(names, timeout=1)
 
+    @pytest.mark.parametrize("items", ["abc", b"abc", {"a": 1}, None, 5], ids=repr)
+    async def test_what_is_not_several_items_is_refused(self, store: DataStore, items: Any) -> None:
+        """One text would be pushed letter by letter, and of a dict only its keys."""
+        with pytest.raises(ValidationError, match="items: expected several items, got"):
+            await store.queue.push_many("q", items)
+
+        assert await store.queue.length("q") == 0
+
     async def test_what_is_not_json_is_refused_as_a_whole(self, store: DataStore) -> None:
         """One bad item and none of the batch is stored."""
         with pytest.raises(SerializationError):

@@ -191,8 +191,11 @@ class TestConnection:
             {"db": -1},
             {"pool_size": 0},
             {"prefix": 5},
+            {"host": "redis://127.0.0.1/0"},
+            {"host": ""},
+            {"host": 5},
         ],
-        ids=range(11),
+        ids=range(14),
     )
     def test_bad_options_are_refused(self, options: Any) -> None:
         """When the store is made."""
@@ -221,6 +224,24 @@ class TestOutage:
                 delivery = await receiving
                 assert delivery is not None
                 assert delivery.data == 5
+
+    async def test_a_receive_resumes_that_had_just_asked(self, tmp_path: Path) -> None:
+        """A busy consumer asks, and seldom waits; it goes on as one that waits does."""
+        with running_redis(tmp_path, "--appendfsync", "always") as server:
+            async with DataStore(url=server.url) as store:
+                await store.queue.push("q", 1)
+                client = _client(server.url)
+                async with client:
+                    await client.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
+                receiving = asyncio.create_task(store.queue.receive("q"))
+                await _blocked(server.url, 1)
+                server.kill()
+                server.start()
+
+                delivery = await receiving
+
+                assert delivery is not None
+                assert delivery.data == 1
 
     async def test_acknowledged_mode_loses_nothing(self, tmp_path: Path) -> None:
         """Killed again and again while consumers work; what it had on disk arrives."""

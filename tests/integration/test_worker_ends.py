@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -203,6 +205,21 @@ async def test_a_worker_can_be_stopped_while_it_cannot_connect() -> None:
             await asyncio.wait_for(working, 20)
 
     await worker.app.disconnect()
+
+
+@pytest.mark.parametrize("fraction", [-1, 1.5, math.nan, "half", None, True], ids=repr)
+async def test_progress_that_is_no_fraction_is_refused(app: OmniQ, fraction: Any) -> None:
+    """In the task, where the mistake is, and in words."""
+
+    @app.task
+    def report() -> None:
+        current_task().progress(fraction)
+
+    handle = await report.enqueue()
+    await burst(app)
+
+    with pytest.raises(TaskFailedError, match=r"progress: .* is not between 0 and 1"):
+        await handle.result()
 
 
 async def test_progress_is_written_with_the_heartbeat(app: OmniQ, working: Working) -> None:

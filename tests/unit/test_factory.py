@@ -79,7 +79,9 @@ def test_the_type_makes_sqlite_of_any_path() -> None:
     [
         ("", "is the variable it is made from unset"),
         ("jobs", "no URL"),
-        ("sqlite:jobs.db?x=1.txt", "no option"),
+        ("jobs.db?x=1.txt", "no option"),
+        ("sqlite:jobs.db", "no URL; write memory://, sqlite:///jobs.db"),
+        ("sqlite:/jobs.db", "no URL"),
         ("sqlite://", "names no file"),
         ("sqlite:///", "names no file"),
         ("sqlite:///:memory:", "memory://"),

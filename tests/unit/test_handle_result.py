@@ -150,6 +150,13 @@ class TestResult:
         ):
             await handle.result()
 
+    async def test_one_cancelled_without_a_reason_says_so_once(self, app: OmniQ) -> None:
+        """`was cancelled: cancelled` reads like a mistake."""
+        handle = await finish(app, lifecycle.Cancelled())
+
+        with pytest.raises(TaskCancelledError, match=r"was cancelled$"):
+            await handle.result()
+
     async def test_an_expired_task_raises(self, app: OmniQ) -> None:
         """It never ran."""
         handle = await finish(app, lifecycle.Expired())

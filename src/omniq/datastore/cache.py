@@ -63,6 +63,8 @@ class CacheStore:
         self, values: Mapping[str, object], ttl: float | timedelta | None = None
     ) -> None:
         """Keep many values, all or, on an error, none of them. See `set`."""
+        if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
+            raise ValidationError("values", f"expected a dict, got {type(values).__name__}")
         texts = {check_name("key", key): serialize(value) for key, value in values.items()}
         ttl_seconds = _ttl_seconds(ttl)
         if texts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from secrets import token_hex
 from typing import Any
@@ -43,6 +43,8 @@ class QueueStore:
     async def push_many(self, queue_name: str, items: Iterable[object]) -> None:
         """Append many items in order: all or, on an error, none of them. See `push`."""
         name = check_name("queue_name", queue_name)
+        if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - user input
+            raise ValidationError("items", f"expected several items, got {items!r:.80}")
         texts = [serialize(item) for item in items]
         if texts:
             await self._lists.push(name, texts)

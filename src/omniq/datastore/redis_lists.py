@@ -54,7 +54,8 @@ class RedisLists(Lists):
             try:
                 found = await taking.run("BRPOP", *by_key, f"{held:.3f}", seconds=held)
             except StorageUnavailableError as error:
-                await wait.after(error, has_reached=taking.was_sent)
+                wait.has_reached |= taking.was_sent
+                await wait.after(error)
                 continue
             wait.answered()
             if found is not None:
@@ -78,7 +79,7 @@ class RedisLists(Lists):
         wait = _Wait(self._connection, seconds)
         while True:
             try:
-                text, pause = await self._lease_now(name, receipt, lease_seconds)
+                text, pause = await self._lease_now(name, receipt, lease_seconds, wait)
                 wait.answered()
                 held = wait.slice(pause)
                 if text is not None or held is None:
@@ -111,16 +112,23 @@ class RedisLists(Lists):
         return None
 
     async def _lease_now(
-        self, name: str, receipt: str, lease_seconds: float
+        self, name: str, receipt: str, lease_seconds: float, wait: _Wait
     ) -> tuple[Text | None, float]:
-        """Return an item, or None and the seconds until the next lease ends."""
+        """Return an item, or None and the seconds until the next lease ends.
+
+        Asked again with the same receipt, it finds what an answer that got lost had brought.
+        """
 
         async def undo(answer: Any) -> None:
             if answer[0] is not None:
                 await self.settle(name, receipt, put_back=True)
 
         command = _evaluation("lease", self._keys(name), receipt, _micros(lease_seconds))
-        answer = await Taking(self._connection, undo).run(*command)
+        taking = Taking(self._connection, undo)
+        try:
+            answer = await taking.run(*command)
+        finally:
+            wait.has_reached |= taking.was_sent
         text: Text | None = answer[0]
         if text is None and answer[1] > 0:
             return None, answer[1] / 1_000_000
@@ -151,19 +159,23 @@ class RedisLists(Lists):
 
 
 class _Wait:
-    """The time a call may take, in slices, with growing pauses while the server is away."""
+    """The time a call may take, in slices, with growing pauses while the server is away.
+
+    Attributes:
+        has_reached: whether the server was there once, so that it is worth waiting for.
+    """
 
     def __init__(self, connection: RedisConnection, seconds: float | None) -> None:
         self._connection = connection
         self._closings = connection.closings
         self._ends_at = None if seconds is None else time.monotonic() + seconds
-        self._has_reached = False
+        self.has_reached = False
         self._pause = FIRST_PAUSE_SECONDS
         self._error: StorageUnavailableError | None = None
 
     def answered(self) -> None:
         """Note that the server is there."""
-        self._has_reached = True
+        self.has_reached = True
         self._pause = FIRST_PAUSE_SECONDS
         self._error = None
 
@@ -181,12 +193,11 @@ class _Wait:
             raise self._error
         return None
 
-    async def after(self, error: StorageUnavailableError, *, has_reached: bool = False) -> None:
+    async def after(self, error: StorageUnavailableError) -> None:
         """Let a server that went away come back; one that was never reached is an error at once."""
         self._connection.check_not_closed(self._closings)
-        self._has_reached |= has_reached
         held = self.slice(self._pause)
-        if held is None or not self._has_reached:
+        if held is None or not self.has_reached:
             raise error
         if self._error is None:
             logger.warning("waiting for the server to come back: %s", error)

@@ -264,10 +264,15 @@ def installed_backends() -> dict[str, str]:
 
 
 def type_in(url: str) -> str | None:
-    """Return the type of backend a URL names by its scheme or ending, if it does."""
+    """Return the type of backend a URL names by its scheme or ending, if it does.
+
+    A scheme without its slashes (``sqlite:/jobs.db``) is a slip, no name of a file.
+    """
     scheme, has_scheme, _ = url.partition("://")
     if has_scheme:
         return canonical(scheme)
+    if ":" in url and _is_known(canonical(url.partition(":")[0])):
+        return None
     return "sqlite" if url.partition("?")[0].endswith(FILE_ENDINGS) else None
 
 

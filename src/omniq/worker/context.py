@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
+from omniq.exceptions import ValidationError
 from omniq.models.task import Task
 from omniq.worker.runs import Run, StopReason
 
@@ -68,10 +69,10 @@ class TaskContext:
         """Report how much is done, from 0 to 1. Cheap: written with the next heartbeat.
 
         Raises:
-            ValueError: the number is outside 0 to 1.
+            ValidationError: it is no number from 0 to 1; a `ValueError`.
         """
-        if not 0.0 <= fraction <= 1.0:
-            raise ValueError(f"progress {fraction!r} is not between 0 and 1")
+        if type(fraction) not in (int, float) or not 0.0 <= fraction <= 1.0:
+            raise ValidationError("progress", f"{fraction!r:.80} is not between 0 and 1")
         self._run.progress = fraction
 
 

@@ -254,7 +254,9 @@ def _check_numbers(address: Address) -> None:
         check_seconds("connect_timeout_seconds", address.connect_timeout_seconds, least=0.01)
     except ValidationError as error:
         raise ConfigError(str(error)) from error
-    for _, port in address.hosts:
+    for host, port in address.hosts:
+        if not isinstance(host, str) or not host or "/" in host:  # pyright: ignore[reportUnnecessaryIsInstance] - user input
+            raise ConfigError("host is no name of a host; a URL is given as url=")
         if type(port) is not int or not 0 < port < 65_536:
             raise ConfigError(f"port {port!r} is not between 1 and 65535")
     if type(address.db) is not int or address.db < 0:
