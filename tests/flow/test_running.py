@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -361,9 +361,16 @@ async def test_item_is_kept_leased_while_it_is_worked_on(
 async def test_bad_options_are_refused(store: DataStore, collector: Collector) -> None:
     """Before anything is read or written."""
     document = flow(TWO_LOOPS, *TWO_LOOPS_EDGES)
-    for options in ({"namespace": "a.b"}, {"namespace": ""}, {"lease": 0}, {"cache_ttl": 0}):
+    options: list[dict[str, Any]] = [
+        *({"namespace": "a.b"}, {"namespace": ""}, {"lease": 0}, {"cache_ttl": 0}),
+        *({"threads": 0}, {"processes": 0}),
+    ]
+    for each in options:
         with pytest.raises(ValidationError):
-            FlowEngine(document, collector.types, store, **options)  # pyright: ignore[reportArgumentType] - the point
+            FlowEngine(document, collector.types, store, **each)
+    for types, place in ((None, store), (collector.types, "memory://"), (collector.types, None)):
+        with pytest.raises(ValidationError, match=r"expected a (NodeTypes|DataStore), got"):
+            FlowEngine(document, cast("Any", types), cast("Any", place))
     engine = FlowEngine(document, collector.types, store)
     with pytest.raises(NotFoundError, match="no loop 'd'; it has p, r"):
         await engine.run_loop("d")

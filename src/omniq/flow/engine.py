@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from omniq.blocking import blocking
 from omniq.clock import check_seconds
 from omniq.datastore import DataStore
-from omniq.exceptions import NotFoundError
+from omniq.exceptions import NotFoundError, ValidationError
 from omniq.flow.checks import read_flow
 from omniq.flow.development import NodeOutput, run_single
 from omniq.flow.events import DeadLetter, Listener, LoopReport
@@ -20,6 +20,7 @@ from omniq.flow.plan import Loop
 from omniq.flow.pools import THREADS, Pools
 from omniq.flow.runner import LoopRunner
 from omniq.flow.wires import Wires
+from omniq.models.checks import check_limit
 
 T = TypeVar("T")
 
@@ -65,12 +66,14 @@ class FlowEngine:
         processes: int | None = None,
     ) -> None:
         lease_seconds = check_seconds("lease", lease, least=0.1)
+        _check_kind("types", types, NodeTypes)
+        _check_kind("store", store, DataStore)
         self.plan = read_flow(flow, types)
         self._wires = Wires(store, namespace, lease_seconds if acknowledged else None)
         self._listener = listener
         self._ttl = None if cache_ttl is None else check_seconds("cache_ttl", cache_ttl, least=1)
-        self._threads = threads
-        self._processes = processes
+        self._threads = check_limit("threads", threads)
+        self._processes = None if processes is None else check_limit("processes", processes)
 
     async def run(self) -> dict[str, LoopReport]:
         """Run all loops here until they have ended; return a report of each.
@@ -184,3 +187,8 @@ def _known(things: Mapping[str, T], name: str, kind: str) -> T:
     if found is None:
         raise NotFoundError(f"this flow has no {kind} {name!r}; it has {', '.join(sorted(things))}")
     return found
+
+
+def _check_kind(field: str, given: object, kind: type[object]) -> None:
+    if not isinstance(given, kind):
+        raise ValidationError(field, f"expected a {kind.__name__}, got {given!r:.80}")

@@ -255,7 +255,7 @@ def _check_numbers(address: Address) -> None:
     except ValidationError as error:
         raise ConfigError(str(error)) from error
     for host, port in address.hosts:
-        if not isinstance(host, str) or not host or "/" in host:  # pyright: ignore[reportUnnecessaryIsInstance] - user input
+        if type(host) is not str or not host or "/" in host:
             raise ConfigError("host is no name of a host; a URL is given as url=")
         if type(port) is not int or not 0 < port < 65_536:
             raise ConfigError(f"port {port!r} is not between 1 and 65535")
