@@ -216,6 +216,17 @@ async def test_a_value_that_cannot_be_stored_fails_its_task_alone(app: OmniQ) ->
         await bad.result(timeout=5)
 
 
+async def test_a_function_defined_again_is_the_one_that_runs(app: OmniQ, working: Working) -> None:
+    """A notebook whose worker runs on in the background must not run what was corrected."""
+    scope: dict[str, Any] = {"app": app, "__name__": "cell"}
+
+    async with working():
+        for answer in (1, 2):
+            exec(f"@app.task\nasync def f(): return {answer}", scope)
+            handle = await scope["f"].enqueue()
+            assert await handle.result(timeout=10) == answer
+
+
 async def test_system_exit_ends_the_task_not_the_worker(app: OmniQ) -> None:
     """`sys.exit()` in a task is that task's failure."""
 

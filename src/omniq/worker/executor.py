@@ -68,12 +68,15 @@ class Executor:
         self.threads = ThreadPool()
 
     def verdict(self, task: Task) -> lifecycle.Outcome | None:
-        """Return how a just claimed task ends without running, or None when it should run."""
+        """Return how a just claimed task ends without running, or None when it should run.
+
+        Its function is looked up anew: a notebook may have defined it again meanwhile.
+        """
         verdict = lifecycle.verdict_on_claim(task, task.started_at or utcnow())
         if verdict is not None:
             return verdict
         try:
-            self._callee(task.func)
+            self._callees[task.func] = self._resolve(task.func)
         except UnknownTaskError as error:
             return lifecycle.Parked(str(error))
         unknown = has_unknown((task.args, task.kwargs)) if task.args or task.kwargs else None
@@ -101,7 +104,7 @@ class Executor:
 
     async def _call(self, run: Run) -> lifecycle.Outcome | None:
         task = run.task
-        callee = self._callee(task.func)
+        callee = self._callees[task.func]
         context, timer = self._enter(run)
         try:
             if self._hooks.wraps:
@@ -154,12 +157,6 @@ class Executor:
         context = TaskContext(run, self._worker_id, deadline, self.state)
         enter(context)
         return context, timer
-
-    def _callee(self, name: str) -> Callee:
-        callee = self._callees.get(name)
-        if callee is None:
-            callee = self._callees[name] = self._resolve(name)
-        return callee
 
     def _stopped(self, run: Run, error: BaseException) -> lifecycle.Outcome | None:
         match run.stop_reason:
