@@ -22,6 +22,16 @@ from omniq.worker.serve import ServeOptions
 from tests.servers.engines import ENGINES
 
 APP = str(Path(__file__).with_name("process_app.py"))
+ENDING_APP = """
+import atexit, os, sys, threading
+from pathlib import Path
+from omniq import OmniQ
+
+q = OmniQ("sqlite:///{folder}/queue.db")
+if sys.argv[0] == "-c":  # a supervised process, not the supervisor
+    atexit.register(threading.Event().wait)
+    atexit.register(Path("{folder}", str(os.getpid()) + ".ended").touch)
+"""
 FINAL = {TaskStatus.COMPLETED, TaskStatus.FAILED}
 
 
@@ -237,6 +247,19 @@ async def test_a_second_signal_gives_tasks_back(app: OmniQ, fleet: Fleet) -> Non
     assert code == 0
     assert task is not None
     assert (task.status, task.attempt) == (TaskStatus.PENDING, 0)
+
+
+def test_what_an_application_registered_for_the_end_runs_and_holds_up_nothing(
+    tmp_path: Path,
+) -> None:
+    """Exporters of traces and errors send their last there; one that hangs is left."""
+    app = tmp_path / "ending_app.py"
+    app.write_text(ENDING_APP.format(folder=tmp_path))
+    command = [sys.executable, "-m", "omniq", "worker", str(app), "--burst", "-p", "2"]
+
+    subprocess.run(command, timeout=60, check=True)
+
+    assert len(list(tmp_path.glob("*.ended"))) == 2
 
 
 def test_the_process_options_are_plain_json() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import gc
 import json
@@ -10,8 +11,9 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -23,6 +25,8 @@ from omniq.worker.worker import Worker
 logger = logging.getLogger(__name__)
 NO_STORE = 3
 """Exit code of a process whose store cannot be reached or used, as of the command itself."""
+EXIT_SECONDS = 2.0
+"""How long a supervised process takes at its end for what was registered with `atexit`."""
 
 
 class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,8 +119,20 @@ def main() -> None:
     except OmniQError as error:
         logger.error("%s", error)  # noqa: TRY400 - no bug of ours; as the command says it alone
         code = NO_STORE if isinstance(error, StorageError) else 1
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    """End after what was registered for it: exporters of traces and errors send their last there.
+
+    Neither that nor a thread stuck in C code holds the process for long.
+    """
+    run_registered = atexit._run_exitfuncs  # pyright: ignore[reportPrivateUsage] - nothing public runs them before `_exit`
+    ending = threading.Thread(target=run_registered, name="omniq-exit", daemon=True)
+    ending.start()
+    ending.join(EXIT_SECONDS)
     sys.stdout.flush()
-    os._exit(code)  # a thread stuck in C code must not hold the process; all is flushed by now
+    os._exit(code)
 
 
 if __name__ == "__main__":
