@@ -179,6 +179,6 @@ def _check_arguments(kind: str, func: Callable[..., Any], arguments: tuple[str, 
         inspect.signature(func).bind(*arguments)
     except TypeError:
         wanted = (
-            f"function of ({', '.join(arguments)})" if arguments else "function of no arguments"
+            f"a function of ({', '.join(arguments)})" if arguments else "a function of no arguments"
         )
-        raise ConfigError(f"@{kind} is for a {wanted}; {func!r} is none") from None
+        raise ConfigError(f"@{kind} is for {wanted}; {func!r} is none") from None

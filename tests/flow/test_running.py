@@ -369,7 +369,7 @@ async def test_bad_options_are_refused(store: DataStore, collector: Collector) -
         with pytest.raises(ValidationError):
             FlowEngine(document, collector.types, store, **each)
     for types, place in ((None, store), (collector.types, "memory://"), (collector.types, None)):
-        with pytest.raises(ValidationError, match=r"expected a (NodeTypes|DataStore), got"):
+        with pytest.raises(ValidationError, match=r"expected (NodeTypes|DataStore), got"):
             FlowEngine(document, cast("Any", types), cast("Any", place))
     engine = FlowEngine(document, collector.types, store)
     with pytest.raises(NotFoundError, match="no loop 'd'; it has p, r"):

@@ -191,4 +191,4 @@ def _known(things: Mapping[str, T], name: str, kind: str) -> T:
 
 def _check_kind(field: str, given: object, kind: type[object]) -> None:
     if not isinstance(given, kind):
-        raise ValidationError(field, f"expected a {kind.__name__}, got {given!r:.80}")
+        raise ValidationError(field, f"expected {kind.__name__}, got {given!r:.80}")
