@@ -62,7 +62,7 @@ class TaskFunction(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<task {self.name}>"
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R | Coroutine[Any, Any, R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R | Coroutine[Any, Any, R]:
         """Run the function here, past the queue; of an `async def`, return the coroutine."""
         return cast("R", self.func(*args, **kwargs))
 
@@ -76,7 +76,7 @@ class TaskFunction(Generic[P, R]):
         after.template = self.template.with_options(options)
         return after
 
-    def make_task(self, *args: P.args, **kwargs: P.kwargs) -> Task:
+    def make_task(self, /, *args: P.args, **kwargs: P.kwargs) -> Task:
         """Return the task that `enqueue` would store for this call, and store nothing.
 
         Raises:
@@ -84,7 +84,7 @@ class TaskFunction(Generic[P, R]):
         """
         return self._make(args, kwargs)
 
-    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+    async def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """Store a task that runs this call; return its handle.
 
         With a `unique_key` that a live task of the queue holds, the handle is that task's.
@@ -117,7 +117,7 @@ class TaskFunction(Generic[P, R]):
         ids = await self._app.enqueuing.store_many(tasks)
         return [TaskHandle(self._app, task_id) for task_id in ids]
 
-    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+    def enqueue_sync(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """Block until `await enqueue(…)` is done and return its result."""
         if self.template.connection is not None:
             return self._store_within_sync([self._make(args, kwargs)])[0]
@@ -166,7 +166,7 @@ class TaskFunction(Generic[P, R]):
 class SyncTaskFunction(TaskFunction[P, R]):
     """A task that is a plain function."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here, past the queue."""
         return cast("R", self.func(*args, **kwargs))
 
@@ -174,7 +174,7 @@ class SyncTaskFunction(TaskFunction[P, R]):
 class AsyncTaskFunction(TaskFunction[P, R]):
     """A task that is a coroutine function; `R` is what its coroutine returns."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Return the coroutine, to be awaited here, past the queue."""
         return cast("Coroutine[Any, Any, R]", self.func(*args, **kwargs))
 
@@ -250,9 +250,18 @@ class Registry:
     def of_function(
         self, func: Callable[..., Any], template: TaskTemplate
     ) -> TaskFunction[..., Any]:
-        """Return the task made of a function; one that was not registered can be enqueued too."""
+        """Return the task made of a function; one that was not registered can be enqueued too.
+
+        Raises:
+            ConfigError: it was not, and it is nowhere a worker could find it by its name.
+        """
         known = self._by_func.get(func)
         if known is None:
+            if "<" in getattr(func, "__qualname__", ""):
+                raise ConfigError(
+                    f"{func!r} is no task, and no worker finds a function made inside another by "
+                    "its name; make a task of it with @task"
+                )
             known = self._by_func[func] = self._made(func, template, None)
         return known
 

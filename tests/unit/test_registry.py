@@ -4,7 +4,7 @@ import functools
 import importlib
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,15 @@ async def add_later(a: int, b: int = 0) -> int:
     return a + b
 
 
+def inside() -> Callable[[], int]:
+    """Return a function made inside another."""
+
+    def made() -> int:
+        return 1
+
+    return made
+
+
 class TestNames:
     """One function, one name, in every process."""
 
@@ -45,6 +54,29 @@ class TestNames:
 
         assert inner.name.endswith(".<locals>.inner")
         assert app.registry.resolve(inner.name) is inner
+
+    @pytest.mark.parametrize("func", [lambda: 1, inside()], ids=["lambda", "local"])
+    async def test_one_no_worker_finds_is_refused_when_enqueued(
+        self, app: OmniQ, func: Callable[[], int]
+    ) -> None:
+        """It would be parked for ever."""
+        with pytest.raises(ConfigError, match="make a task of it with @task"):
+            await app.enqueue(func)
+
+        assert await app.counts() == {}
+
+    async def test_a_parameter_may_be_called_self(self, app: OmniQ) -> None:
+        """As those of a ported task that was bound."""
+
+        @app.task
+        async def bound(self: int, n: int) -> int:
+            return self + n
+
+        handle = await bound.enqueue(self=1, n=2)
+
+        assert (await handle.task()).kwargs == {"self": 1, "n": 2}
+        assert bound.make_task(self=1, n=2).kwargs == {"self": 1, "n": 2}
+        assert await bound(self=1, n=2) == 3
 
     def test_a_name_can_be_given(self, app: OmniQ) -> None:
         """Code moves, stored tasks do not."""
