@@ -13,7 +13,7 @@ from omniq.blocking import run_blocking
 from omniq.models.event import TaskEvent
 from omniq.models.finding import Finding
 from omniq.models.result import TaskResult
-from omniq.models.task import Task, TaskStatus
+from omniq.models.task import FINAL_STATUSES, LIVE_STATUSES, Task, TaskStatus
 from omniq.serialization import SerializationFormat
 from omniq.storage.base import (
     BaseEventStorage,
@@ -234,13 +234,18 @@ class PostgreSQLQueue(BaseQueue):
     async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
         clauses, values = _conditions(where)
         part = f"WHERE t.id > $1 {clauses} ORDER BY t.id LIMIT $2"
-        query = f"{self._either(part)} ORDER BY id LIMIT $2"
+        query = f"{self._either(part, where.statuses)} ORDER BY id LIMIT $2"
         rows = await self._db.read(query, after or "", limit, *values, seconds=FIND_SECONDS)
         return [self._task(row) for row in rows]
 
-    def _either(self, part: str) -> str:
-        """Select the same from the live tasks and the finished, as of one moment."""
-        return " UNION ALL ".join(f"({select} {part})" for select in self._select)
+    def _either(self, part: str, statuses: frozenset[TaskStatus] = frozenset()) -> str:
+        """Select the same from the live tasks and the finished that may have one of these statuses.
+
+        As of one moment. No statuses: any.
+        """
+        tables = zip(self._select, (LIVE_STATUSES, FINAL_STATUSES), strict=True)
+        chosen = [select for select, held in tables if not statuses or statuses & held]
+        return " UNION ALL ".join(f"({select} {part})" for select in chosen)
 
     def _task(self, row: Any) -> Task:
         return whole_task(self._codec.decode, row)

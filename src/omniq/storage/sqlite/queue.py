@@ -51,6 +51,7 @@ from omniq.storage.sqlite.writes import TaskWrites
 
 IDS_PER_QUERY = 500
 LONGEST_WAIT_SECONDS = 5.0
+_RUNNING = frozenset({TaskStatus.RUNNING})
 """A waiter looks again after this: a lease may have begun, and ended, while it slept."""
 
 
@@ -249,7 +250,10 @@ class SQLiteQueue(BaseQueue):
 
     async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
         clauses, values = _conditions(where)
-        query = f"{self._select} WHERE t.id > ? {' '.join(clauses)} ORDER BY t.id LIMIT ?"
+        key = (
+            "+t.id" if where.statuses == _RUNNING else "t.id"
+        )  # those are few: not in order of ids
+        query = f"{self._select} WHERE {key} > ? {' '.join(clauses)} ORDER BY {key} LIMIT ?"
         rows = await self._db.read(
             lambda connection: connection.execute(query, (after or "", *values, limit)).fetchall()
         )
@@ -341,7 +345,7 @@ class SQLiteQueue(BaseQueue):
 
 def _conditions(where: TaskFilter) -> tuple[list[str], list[Any]]:
     """Return the SQL of a filter, and its values."""
-    clauses: list[str] = []
+    clauses = ["AND t.status = 'running'"] if where.statuses == _RUNNING else []  # has an index
     values: list[Any] = []
     for column, wanted in (
         ("status", [status.value for status in where.statuses]),
