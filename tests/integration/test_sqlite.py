@@ -18,8 +18,7 @@ from omniq.backend.sqlite import SQLiteBackend
 from omniq.exceptions import StorageError, StorageUnavailableError
 from omniq.models.event import TaskEvent
 from omniq.models.result import TaskResult
-from omniq.models.task import Task, TaskStatus
-from omniq.storage.base import TaskFilter
+from omniq.models.task import Task
 from omniq.storage.local.filesystem import companion_folder
 from omniq.storage.sqlite import Database, SQLiteQueue, threads
 from omniq.storage.sqlite import database as module
@@ -131,22 +130,6 @@ async def test_calls_made_at_once_share_a_transaction(database: Database) -> Non
     assert answers == [f"q{n}" for n in range(100)]
     assert seen.count("COMMIT") <= 2
     assert len(paused(database)) == 100
-
-
-async def test_running_tasks_are_found_without_looking_at_others(path: Path) -> None:
-    """`omniq status` and the dashboard ask for them all the time; a million may be finished."""
-    async with SQLiteBackend(path) as backend:
-        queue = backend.get_task_queue()
-        running = TaskFilter(statuses=frozenset({TaskStatus.RUNNING}))
-        asked: list[str] = []
-        await backend.database.read(lambda reader: reader.set_trace_callback(asked.append))
-        await queue.find(running, after="a")
-        await backend.database.read(lambda reader: reader.set_trace_callback(None))
-        plan = await backend.database.read(
-            lambda reader: reader.execute(f"EXPLAIN QUERY PLAN {asked[0]}").fetchall()
-        )
-
-        assert "USING INDEX omniq_task_leased" in str(plan)
 
 
 async def test_tasks_results_and_events_share_transactions(path: Path) -> None:
