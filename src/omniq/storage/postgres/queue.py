@@ -234,7 +234,8 @@ class PostgreSQLQueue(BaseQueue):
     async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
         clauses, values = _conditions(where)
         part = f"WHERE t.id > $1 {clauses} ORDER BY t.id LIMIT $2"
-        query = f"{self._either(part, where.statuses)} ORDER BY id LIMIT $2"
+        found = self._either(part, where.statuses)
+        query = f"SELECT * FROM ({found}) AS found ORDER BY id LIMIT $2"  # noqa: S608
         rows = await self._db.read(query, after or "", limit, *values, seconds=FIND_SECONDS)
         return [self._task(row) for row in rows]
 
