@@ -19,7 +19,7 @@ from omniq.cli.output import tell_error
 from omniq.cli.target import load
 from omniq.core import OmniQ
 from omniq.exceptions import OmniQError
-from omniq.worker.serve import configure_logging, loop_factory, run_until_stopped
+from omniq.worker.serve import configure_logging, end_process, loop_factory, run_until_stopped
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -59,8 +59,7 @@ def main() -> None:
         if options.dashboard_fd is not None:
             logger.warning("waiting for a change")
             _run(_show(str(error), options))
-    sys.stdout.flush()
-    os._exit(code)  # a thread stuck in C code must not hold up a restart; all is flushed by now
+    end_process(code)
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

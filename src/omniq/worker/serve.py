@@ -119,10 +119,10 @@ def main() -> None:
     except OmniQError as error:
         logger.error("%s", error)  # noqa: TRY400 - no bug of ours; as the command says it alone
         code = NO_STORE if isinstance(error, StorageError) else 1
-    _end(code)
+    end_process(code)
 
 
-def _end(code: int) -> NoReturn:
+def end_process(code: int) -> NoReturn:
     """End after what was registered for it: exporters of traces and errors send their last there.
 
     Neither that nor a thread stuck in C code holds the process for long.
