@@ -218,3 +218,15 @@ def test_a_list_that_ends_at_its_limit_says_so(
     assert "the oldest 2; there may be more: see --limit" in capsys.readouterr().err
     assert execute(["tasks", "list"]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("queues", ["", ","])
+def test_queues_that_name_none_are_refused(
+    queues: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`-q "$QUEUES"` with the variable unset would serve the default queue, and nothing else."""
+    (folder / "cliapp.py").write_text(HEAD)
+
+    assert execute(["worker", "cliapp", "--burst", "-q", queues]) == 2
+
+    assert "queues: names none; is the variable" in capsys.readouterr().err

@@ -87,3 +87,17 @@ def test_json_has_fields_at_their_defaults_too(
     assert task["id"] == handle.id
     assert (task["status"], task["attempt"], task["args"]) == ("pending", 0, [{"a": [1]}])
     assert (schedule["status"], schedule["run_count"]) == ("active", 0)
+
+
+def test_a_paused_schedule_shows_no_next_fire_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It lies in the past soon, and nothing fires then: resuming finds another."""
+    url = f"sqlite:///{tmp_path}/jobs.db?durability=fast"
+    with OmniQ(url) as app:
+        app.schedule_sync("f", every=3600, schedule_id="hourly")
+
+    assert execute(["schedules", "pause", "hourly", "--app", url]) == Exit.OK
+
+    _, row = capsys.readouterr().out.splitlines()
+    assert row.split() == ["hourly", "f", "every", "3600", "s", "paused", "-", "-", "0"]

@@ -8,7 +8,7 @@ from omniq.cli.exits import Exit
 from omniq.cli.output import Json, print_json, print_table
 from omniq.cli.target import Target, on_target
 from omniq.exceptions import NotFoundError
-from omniq.models.schedule import Schedule
+from omniq.models.schedule import Schedule, ScheduleStatus
 from omniq.readable import ago, timing
 
 schedules = App(name="schedules", help="Look at schedules, pause them, resume them.")
@@ -61,7 +61,7 @@ def _print(found: list[Schedule], *, json: bool) -> None:
             s.func,
             timing(s),
             s.status.value,
-            ago(s.next_run_at),
+            "-" if s.status is ScheduleStatus.PAUSED else ago(s.next_run_at),
             ago(s.last_run_at),
             s.run_count,
         )

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from omniq.cli.target import load
-from omniq.exceptions import ConfigError
+from omniq.exceptions import ConfigError, ValidationError
 from omniq.worker.health import clear
 from omniq.worker.metrics import MetricsAddress, check_metrics
 from omniq.worker.processes import Supervisor
@@ -80,8 +80,17 @@ def worker(
 
 
 def queue_names(given: tuple[str, ...]) -> list[str] | None:
-    """Return the names of queues as they were given: several times, or separated by commas."""
-    return [name for item in given for name in item.split(",") if name] or None
+    """Return the names of queues as they were given: several times, or separated by commas.
+
+    None where nothing was given at all.
+
+    Raises:
+        ValidationError: what was given names no queue.
+    """
+    names = [name for item in given for name in item.split(",") if name]
+    if given and not names:
+        raise ValidationError("queues", "names none; is the variable it is made from unset?")
+    return names or None
 
 
 def _metrics(host: str | None, port: int | None) -> MetricsAddress | None:
