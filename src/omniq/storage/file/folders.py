@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from stat import S_ISDIR
 from typing import TypeVar
@@ -77,11 +77,20 @@ class Folders:
 
     def exists(self, folder: str, name: str) -> bool:
         """Whether there is something of that name."""
+        return bool(self.present(folder, (name,)))
+
+    def present(self, folder: str, names: Sequence[str]) -> set[str]:
+        """Return which of these names there are in a folder."""
         try:
-            there = os.access(name, os.F_OK, dir_fd=self._fd(folder), follow_symlinks=False)
+            fd = self._fd(folder)
         except FileNotFoundError:
-            return False
-        return there or (self._renewed(folder) and self.status(folder, name) is not None)
+            return set()
+        found = {
+            name for name in names if os.access(name, os.F_OK, dir_fd=fd, follow_symlinks=False)
+        }
+        if len(found) < len(names) and self._renewed(folder):
+            return self.present(folder, names)
+        return found
 
     def folders(self, folder: str) -> list[str]:
         """Return the names of the folders in a folder, links and hidden ones left out; in order."""
