@@ -15,7 +15,7 @@ import dataclasses
 import logging
 import math
 import pickle
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -183,10 +183,18 @@ def _tagged(value: Any, kind: type, path: str, depth: int) -> Any:
     if tag is None:
         raise SerializationError(
             path,
-            f"values of {kind.__module__}.{kind.__qualname__} are not stored; "
-            "pass plain data, or register the class with omniq.serializable",
+            f"values of {kind.__module__}.{kind.__qualname__} are not stored; {_instead(kind)}",
         )
     return {TAG + tag: to_plain(_fields_of(value), path, depth + 1)}
+
+
+def _instead(kind: type[object]) -> str:
+    """Return what to do with a value of a class that is not stored."""
+    if issubclass(kind, Awaitable):
+        return "was it to be awaited?"
+    if is_serializable_class(kind):
+        return "pass plain data, or register the class with omniq.serializable"
+    return "pass plain data, or a dataclass"
 
 
 def _fields_of(value: Any) -> Any:

@@ -80,7 +80,18 @@ async def test_a_file_that_is_no_database_is_refused_and_kept(path: Path) -> Non
         await queue.connect()
 
     assert path.read_bytes() == b"dear diary, " * 1000
+    assert list(path.parent.iterdir()) == [path]
     assert open_threads() == []
+
+
+async def test_a_folder_is_no_database_and_nothing_is_made_beside_it(path: Path) -> None:
+    """A URL that ends too early names one, and locks beside it would only puzzle."""
+    path.mkdir()
+
+    with pytest.raises(StorageError, match="not an SQLite database"):
+        await SQLiteQueue(str(path)).connect()
+
+    assert list(path.parent.iterdir()) == [path]
 
 
 async def test_damage_is_told_to_the_caller_it_hits(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Values: what goes in comes out, as the very same types, or is refused."""
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -52,6 +53,13 @@ def test_values_come_back_as_the_very_same_types(value: Any) -> None:
     assert same(from_plain(msgspec.msgpack.decode(msgspec.msgpack.encode(plain))), value)
 
 
+class Promised:
+    """As a coroutine somebody forgot to await."""
+
+    def __await__(self) -> Generator[None]:
+        yield
+
+
 class SubclassOfStr(str):
     """Would come back as a plain str."""
 
@@ -65,7 +73,8 @@ class SubclassOfStr(str):
         (-(2**63) - 1, "over 64 bits"),
         (object(), "values of builtins.object are not stored"),
         (Stranger(1), "register the class with omniq.serializable"),
-        (PurePath("x"), "are not stored"),
+        (PurePath("x"), "are not stored; pass plain data, or a dataclass$"),
+        (Promised(), "are not stored; was it to be awaited"),
         (SubclassOfStr("x"), "are not stored"),
         (print, "are not stored"),
         (1j, "are not stored"),

@@ -148,6 +148,7 @@ class Worker:
 
         After the grace period, or at once with `force` (or when called again), running tasks are
         interrupted and given back to the queue without costing an attempt. Safe from any thread.
+        Before `run` has begun it does nothing.
         """
         if self._loop is None or self._stop is None or self._force is None:
             return

@@ -28,7 +28,7 @@ from omniq.storage.local.writelock import WriteLock
 from omniq.storage.schemas import Progress, SchemaState, refuse_unfit
 from omniq.storage.sqlite import schema
 from omniq.storage.sqlite.doctor import database_findings
-from omniq.storage.sqlite.errors import translated, translating
+from omniq.storage.sqlite.errors import refuse_other_file, translated, translating
 from omniq.storage.sqlite.probe import DataVersion
 from omniq.storage.sqlite.schema import migrate_schema, migration_sql, schema_version, tables
 from omniq.storage.sqlite.threads import BUSY_SECONDS, Job, Reader, Transaction, Writer
@@ -217,6 +217,7 @@ class Database:
         if self.path.exists() and not os.access(self.path, os.W_OK):
             # SQLite would open it all the same, and make a WAL that can never be written to.
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        refuse_other_file(self.path)
         if not self._may_migrate:
             refuse_unfit(self._look_at_schema(), self.tables_shown, migrate=False)
         folder = companion_folder(self.path)

@@ -20,6 +20,8 @@ _ADVICE = {
     "SQLITE_NOTADB": "the file is not an SQLite database",
     "SQLITE_CORRUPT": "the database file is damaged; restore it from a backup",
 }
+_MAGIC = b"SQLite format 3\0"
+"""What each database begins with, but for one that is still empty."""
 _LATER = _ADVICE.keys() - {"SQLITE_NOTADB", "SQLITE_CORRUPT"}
 """What may have passed when tried again: a full disk, a quota, a lock, missing permissions."""
 _OF_THE_SYSTEM = {
@@ -52,6 +54,23 @@ def translating(path: Path) -> Generator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         raise translated(error, str(path)) from error
+
+
+def refuse_other_file(path: Path) -> None:
+    """Refuse what is no database, and that before anything is made beside it.
+
+    Raises:
+        sqlite3.DatabaseError: as SQLite itself would, later.
+    """
+    if not path.exists():
+        return
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) in (b"", _MAGIC):
+                return
+    error = sqlite3.DatabaseError("file is not a database")
+    error.sqlite_errorname = "SQLITE_NOTADB"
+    raise error
 
 
 def is_busy(error: BaseException) -> bool:
