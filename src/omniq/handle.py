@@ -236,7 +236,10 @@ def _why_not_yet(task: Task) -> str:
 def _why_gone(task: Task) -> str:
     if task.result_ttl_seconds == 0:
         return f"task {task.id} completed, but keeps no result (result_ttl=0)"
-    return f"task {task.id} completed, but its result has expired; give it a longer result_ttl"
+    return (
+        f"task {task.id} completed, but its result has expired, or is not where this program looks "
+        "for results; give it a longer result_ttl, or see where the worker keeps them"
+    )
 
 
 def _how_failed(task: Task, error: ErrorInfo) -> str:
