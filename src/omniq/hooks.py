@@ -8,7 +8,8 @@ from asyncio import CancelledError
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from copy import copy
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from msgspec.structs import replace
 
@@ -29,8 +30,13 @@ Around = Callable[["TaskContext"], AsyncIterator[None]]
 Listener = Callable[["TaskEvent", "Task"], object]
 Addition = Callable[["Task"], Mapping[str, Any] | None]
 F = TypeVar("F", bound=Callable[..., Any])
-P = ParamSpec("P")
 T = TypeVar("T")
+_NOT_ONCE = {
+    "generator didn't yield",
+    "generator didn't stop",
+    "generator didn't stop after athrow()",
+}
+"""What contextlib says of generators."""
 
 
 class Hooks:
@@ -83,7 +89,7 @@ class Hooks:
 
     def life(self) -> AbstractAsyncContextManager[Any] | None:
         """Return the resources of a worker, to be entered once; None if there are none."""
-        return None if self._lifespan is None else _manager(self._lifespan)
+        return None if self._lifespan is None else _Once("lifespan", self._lifespan)
 
     @property
     def wraps(self) -> bool:
@@ -93,7 +99,7 @@ class Hooks:
     async def enter(self, stack: AsyncExitStack, task: TaskContext) -> None:
         """Enter all that is wrapped around a run, the first declared outermost."""
         for func in self._around:
-            await stack.enter_async_context(_manager(func, task))
+            await stack.enter_async_context(_Once("around", func, task))
 
     def tell(self, event: TaskEvent, task: Task) -> None:
         """Tell of an event; a listener that fails is logged, and harms nothing else.
@@ -124,10 +130,40 @@ class Hooks:
         return [self.prepared(task) for task in tasks] if self._additions else tasks
 
 
-def _manager(
-    func: Callable[P, AsyncIterator[T]], *args: P.args, **kwargs: P.kwargs
-) -> AbstractAsyncContextManager[T]:
-    return asynccontextmanager(cast("Callable[P, AsyncGenerator[T]]", func))(*args, **kwargs)
+class _Once(AbstractAsyncContextManager[T]):
+    """What a generator function wraps around a block. One that does not yield once is named."""
+
+    def __init__(
+        self, kind: str, func: Callable[..., AsyncIterator[T]], *arguments: object
+    ) -> None:
+        self._kind, self._func = kind, func
+        self._inner = asynccontextmanager(cast("Callable[..., AsyncGenerator[T]]", func))(
+            *arguments
+        )
+
+    async def __aenter__(self) -> T:
+        try:
+            return await self._inner.__aenter__()
+        except RuntimeError as error:
+            self._name(error)
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        try:
+            return await self._inner.__aexit__(kind, error, trace)
+        except RuntimeError as refused:
+            self._name(refused)
+            raise
+
+    def _name(self, error: RuntimeError) -> None:
+        if str(error) in _NOT_ONCE:
+            what = f"the @{self._kind} function {self._func!r} has to yield once"
+            raise ConfigError(f"{what}: {error}") from None
 
 
 def _apart(event: TaskEvent, task: Task) -> tuple[TaskEvent, Task]:

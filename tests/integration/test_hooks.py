@@ -108,6 +108,24 @@ class TestAround:
         assert result.error is not None
         assert result.error.traceback.count("File ") == 1
 
+    @pytest.mark.parametrize("yields", [0, 2])
+    async def test_one_that_does_not_yield_once_is_named(self, app: OmniQ, yields: int) -> None:
+        """Else nobody could tell which of several is wrong."""
+
+        @app.around
+        async def odd(task: TaskContext) -> AsyncIterator[None]:
+            for _ in range(yields):
+                yield
+
+        @app.task
+        async def work() -> None: ...
+
+        handle = await work.enqueue()
+        await burst(app)
+
+        with pytest.raises(TaskFailedError, match=r"@around function .*odd.* has to yield once"):
+            await handle.result()
+
     async def test_an_error_held_back_completes_the_task(self, app: OmniQ) -> None:
         """With None, as a function that holds it back itself would."""
 
