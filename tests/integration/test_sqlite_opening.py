@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -92,6 +93,30 @@ async def test_a_folder_is_no_database_and_nothing_is_made_beside_it(path: Path)
         await SQLiteQueue(str(path)).connect()
 
     assert list(path.parent.iterdir()) == [path]
+
+
+_TAKING_ALL = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)
+"""
+"""Locks the bytes on which each connection of SQLite holds a shared lock, as the last one may."""
+
+
+async def test_opening_a_database_again_leaves_the_locks_of_the_first_alone(path: Path) -> None:
+    """To close any descriptor of a file gives up all locks this process has on it.
+
+    Another program could then take itself for the last one, and delete the WAL in use.
+    """
+    async with SQLiteQueue(str(path)) as first:
+        await first.enqueue(Task(func="f"))
+        async with SQLiteQueue(str(path)) as second:
+            await second.enqueue(Task(func="f"))
+
+            taking = [sys.executable, "-c", _TAKING_ALL, str(path)]
+            done = await asyncio.to_thread(subprocess.run, taking, capture_output=True, text=True)
+
+    assert "BlockingIOError" in done.stderr
 
 
 async def test_damage_is_told_to_the_caller_it_hits(path: Path) -> None:

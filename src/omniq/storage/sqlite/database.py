@@ -28,7 +28,7 @@ from omniq.storage.local.writelock import WriteLock
 from omniq.storage.schemas import Progress, SchemaState, refuse_unfit
 from omniq.storage.sqlite import schema
 from omniq.storage.sqlite.doctor import database_findings
-from omniq.storage.sqlite.errors import refuse_other_file, translated, translating
+from omniq.storage.sqlite.errors import is_other_file, not_a_database, translated, translating
 from omniq.storage.sqlite.probe import DataVersion
 from omniq.storage.sqlite.schema import migrate_schema, migration_sql, schema_version, tables
 from omniq.storage.sqlite.threads import BUSY_SECONDS, Job, Reader, Transaction, Writer
@@ -217,7 +217,7 @@ class Database:
         if self.path.exists() and not os.access(self.path, os.W_OK):
             # SQLite would open it all the same, and make a WAL that can never be written to.
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        refuse_other_file(self.path)
+        self._refuse_other_file()
         if not self._may_migrate:
             refuse_unfit(self._look_at_schema(), self.tables_shown, migrate=False)
         folder = companion_folder(self.path)
@@ -236,6 +236,24 @@ class Database:
         self._writer = Writer(self.path, connection, lock, self._hub, self._connect)
         self._reader = Reader(self.path, reading)
 
+    def _refuse_other_file(self) -> None:
+        """Refuse what is no database, before anything is made beside it.
+
+        SQLite is asked: to read the file here would give up, on closing it, all locks that other
+        connections of this process have on it.
+        """
+        if not self.path.exists():
+            return
+        if not self.path.is_file():
+            raise not_a_database()
+        with fork_gate():
+            try:
+                with self._read_only(0) as connection:
+                    connection.execute("PRAGMA schema_version").fetchone()
+            except sqlite3.Error as error:
+                if is_other_file(error):
+                    raise
+
     def _is_laid_out(self, connection: sqlite3.Connection) -> bool:
         """Look, without a lock: a caller's transaction may hold SQLite's own at this moment."""
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
@@ -251,11 +269,14 @@ class Database:
             connection.execute("COMMIT")
         return state
 
+    def _read_only(self, busy_seconds: float) -> closing[sqlite3.Connection]:
+        place = f"file:{quote(str(self.path))}?mode=ro"
+        return closing(sqlite3.connect(place, uri=True, timeout=busy_seconds))
+
     def _look_at_schema(self) -> SchemaState:
         found = 0
         if self.path.exists():
-            place = f"file:{quote(str(self.path))}?mode=ro"
-            with closing(sqlite3.connect(place, uri=True, timeout=BUSY_SECONDS)) as connection:
+            with self._read_only(BUSY_SECONDS) as connection:
                 found = schema_version(connection, self.tables)
         return SchemaState(found, len(schema.MIGRATIONS))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from omniq.exceptions import SchemaError, StorageError, StorageUnavailableError
 
+_OTHER_FILE = "SQLITE_NOTADB"
 _ADVICE = {
     "SQLITE_FULL": "the disk is full; nothing was stored",
     "SQLITE_READONLY": "the database is read-only; check the permissions of file and folder",
@@ -17,12 +18,10 @@ _ADVICE = {
     "SQLITE_BUSY": "another program holds the database; it did not let go in time",
     "SQLITE_LOCKED": "another connection holds the database; it did not let go in time",
     "SQLITE_IOERR": "the disk reported an error; nothing was stored",
-    "SQLITE_NOTADB": "the file is not an SQLite database",
+    _OTHER_FILE: "the file is not an SQLite database",
     "SQLITE_CORRUPT": "the database file is damaged; restore it from a backup",
 }
-_MAGIC = b"SQLite format 3\0"
-"""What each database begins with, but for one that is still empty."""
-_LATER = _ADVICE.keys() - {"SQLITE_NOTADB", "SQLITE_CORRUPT"}
+_LATER = _ADVICE.keys() - {_OTHER_FILE, "SQLITE_CORRUPT"}
 """What may have passed when tried again: a full disk, a quota, a lock, missing permissions."""
 _OF_THE_SYSTEM = {
     errno.ENOENT: "SQLITE_CANTOPEN",
@@ -56,21 +55,16 @@ def translating(path: Path) -> Generator[None]:
         raise translated(error, str(path)) from error
 
 
-def refuse_other_file(path: Path) -> None:
-    """Refuse what is no database, and that before anything is made beside it.
-
-    Raises:
-        sqlite3.DatabaseError: as SQLite itself would, later.
-    """
-    if not path.exists():
-        return
-    if path.is_file():
-        with path.open("rb") as file:
-            if file.read(len(_MAGIC)) in (b"", _MAGIC):
-                return
+def not_a_database() -> sqlite3.DatabaseError:
+    """Return what SQLite says of a file that is none of its own."""
     error = sqlite3.DatabaseError("file is not a database")
-    error.sqlite_errorname = "SQLITE_NOTADB"
-    raise error
+    error.sqlite_errorname = _OTHER_FILE
+    return error
+
+
+def is_other_file(error: sqlite3.Error) -> bool:
+    """Whether the file is no database."""
+    return _base_name(error) == _OTHER_FILE
 
 
 def is_busy(error: BaseException) -> bool:

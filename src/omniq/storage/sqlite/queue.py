@@ -51,8 +51,9 @@ from omniq.storage.sqlite.writes import TaskWrites
 
 IDS_PER_QUERY = 500
 LONGEST_WAIT_SECONDS = 5.0
-_RUNNING = frozenset({TaskStatus.RUNNING})
 """A waiter looks again after this: a lease may have begun, and ended, while it slept."""
+_RUNNING = frozenset({TaskStatus.RUNNING})
+"""A filter for these alone is answered by their own index: they are few among any number."""
 
 
 class SQLiteQueue(BaseQueue):
@@ -250,9 +251,7 @@ class SQLiteQueue(BaseQueue):
 
     async def _find(self, where: TaskFilter, after: str | None, limit: int) -> list[Task]:
         clauses, values = _conditions(where)
-        key = (
-            "+t.id" if where.statuses == _RUNNING else "t.id"
-        )  # those are few: not in order of ids
+        key = "+t.id" if where.statuses == _RUNNING else "t.id"  # with +, no index of ids is used
         query = f"{self._select} WHERE {key} > ? {' '.join(clauses)} ORDER BY {key} LIMIT ?"
         rows = await self._db.read(
             lambda connection: connection.execute(query, (after or "", *values, limit)).fetchall()
@@ -345,7 +344,7 @@ class SQLiteQueue(BaseQueue):
 
 def _conditions(where: TaskFilter) -> tuple[list[str], list[Any]]:
     """Return the SQL of a filter, and its values."""
-    clauses = ["AND t.status = 'running'"] if where.statuses == _RUNNING else []  # has an index
+    clauses = ["AND t.status = 'running'"] if where.statuses == _RUNNING else []
     values: list[Any] = []
     for column, wanted in (
         ("status", [status.value for status in where.statuses]),
