@@ -10,12 +10,16 @@ import pytest
 
 from omniq.storage.local import wake
 from omniq.storage.local.wake import FINAL, READY, WakeHub
+from omniq.testing.waiting import wait_until
 
 
 class Changed:
     """A probe of a store that was changed once, before anybody looked at it."""
 
+    looks = 0
+
     def version(self) -> int:
+        self.looks += 1
         return 1
 
     def close(self) -> None:
@@ -23,9 +27,14 @@ class Changed:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WakeHub]:
+def probe() -> Changed:
+    return Changed()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probe: Changed) -> Iterator[WakeHub]:
     monkeypatch.setattr(wake, "POLL_SECONDS", 0.01)
-    hub = WakeHub(tmp_path, Changed)
+    hub = WakeHub(tmp_path, lambda: probe)
     yield hub
     hub.close()
 
@@ -37,12 +46,13 @@ async def test_a_change_before_the_first_look_is_not_missed(hub: WakeHub, topic:
         await asyncio.wait_for(waiting.wait(60), 10)
 
 
-async def test_a_store_that_does_not_change_wakes_nobody(hub: WakeHub) -> None:
+async def test_a_store_that_does_not_change_wakes_nobody(hub: WakeHub, probe: Changed) -> None:
     """Only the first look wakes without knowing."""
     with hub.register(READY, ["a"]) as first:
         await first.wait(60)
     with hub.register(READY, ["a"]) as second:
         waiting = asyncio.create_task(second.wait(60))
-        await asyncio.sleep(0.2)
+        seen = probe.looks
+        await wait_until(lambda: probe.looks > seen + 2, description="the thread looks again")
         assert not waiting.done()
         waiting.cancel()
